@@ -1,0 +1,3 @@
+module github.com/courante-dev/courante
+
+go 1.26
