@@ -36,6 +36,7 @@ type Event struct {
 	// Read from the log.
 	Epoch    int32  // incarnation of the database cluster in which it was committed
 	Tick     int64  // tick of its log that made it visible; (Tick, Position) is the total order
+	TickHash uint64 // hash of that tick, for cursors that end inside it
 	Position int64  // sequence number, unique within its log, given before the commit
 	Xid      uint64 // transaction that appended it
 }
@@ -44,6 +45,11 @@ type Event struct {
 // of what follows from it and the id on the wire.
 func (e *Event) ID() string {
 	return fmt.Sprintf("%s/%s@%d", e.Log, e.Stream, e.Version)
+}
+
+// Cursor is the place in the log right behind the event.
+func (e *Event) Cursor() Cursor {
+	return Cursor{Epoch: e.Epoch, Tick: e.Tick, Position: e.Position, Hash: e.TickHash}
 }
 
 // Key is the id part of the stream, "17" of "order:17". Events of all logs

@@ -101,6 +101,13 @@ func (t Tick) Hash() uint64 {
 // event is seen by the last of them and by none before the first; an event
 // that the last tick does not see is left out.
 func Order(events []Event, ticks []Tick) []Event {
+	hashes := make([]uint64, len(ticks)) // 0: not computed yet
+	hashOf := func(i int) uint64 {
+		if hashes[i] == 0 {
+			hashes[i] = ticks[i].Hash()
+		}
+		return hashes[i]
+	}
 	kept := events[:0]
 	for _, e := range events {
 		// The first candidate is the first tick whose xmax is past the
@@ -112,7 +119,7 @@ func Order(events []Event, ticks []Tick) []Event {
 		if i == len(ticks) {
 			continue
 		}
-		e.Tick = ticks[i].N
+		e.Tick, e.TickHash = ticks[i].N, hashOf(i)
 		kept = append(kept, e)
 	}
 	slices.SortFunc(kept, func(a, b Event) int {
