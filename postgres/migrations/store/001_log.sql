@@ -1,0 +1,117 @@
+-- One context's memory. {schema} is the context's schema, {name} its name.
+
+create sequence {schema}.event_position cache 1; -- a cache would break the order of a stream
+
+-- The log, in parts that can be detached whole. Fixed-size columns first, so
+-- that no padding is stored.
+create table {schema}.event (
+    position    bigint not null default nextval('{schema}.event_position'),
+    xid         xid8   not null default pg_current_xact_id(),
+    version     bigint not null,
+    at          timestamptz not null,
+    part        int    not null,
+    epoch       int    not null,
+    schema      int    not null,
+    stream      text   not null,
+    type        text   not null,
+    correlation text   not null,
+    causation   text   not null,
+    subject     text   not null,
+    trace       text   not null,
+    data        json   not null,
+    notes       json,
+    -- Unique within a part; across parts the append's predecessor check and
+    -- the way a part is closed keep a version from appearing twice.
+    primary key (stream, version, part)
+) partition by list (part);
+
+-- What a tick asks for: rows of a range of transactions.
+create index on {schema}.event (epoch, xid);
+
+create table {schema}.event_1 partition of {schema}.event for values in (1);
+
+-- sealed: the order of the part is written into it, its ticks may go.
+create table {schema}.part (
+    n       int primary key,
+    began   timestamptz not null default now(),
+    closed  timestamptz, -- nothing is added to it any more
+    sealed  timestamptz,
+    first_tick bigint,
+    last_tick  bigint
+);
+insert into {schema}.part (n) values (1);
+
+-- Stored states. fillfactor leaves room for heap-only updates: a stock row is
+-- written again and again, and no index covers what changes.
+create table {schema}.state (
+    row_version bigint not null,
+    version bigint not null, -- of its stream: events emitted so far
+    stream  text primary key,
+    data    json not null,
+    open    json
+) with (fillfactor = 70);
+
+-- Baselines of event-sourced states.
+create table {schema}.snapshot (
+    version bigint not null,
+    stream  text not null,
+    data    json not null,
+    open    json,
+    primary key (stream, version)
+);
+
+-- What lanes have processed. Append-only; the key is the fence. Partitioned by
+-- n, so that the key stays unique over all parts, and a zombie that writes
+-- into a range already dropped fails too.
+create table {schema}.progress (
+    n          bigint not null,
+    epoch      int    not null, -- of the cursor
+    lane_epoch int    not null,
+    k          int    not null,
+    tick       bigint not null,
+    position   bigint not null,
+    hash       bigint not null,
+    at         timestamptz not null default clock_timestamp(),
+    subscriber text   not null,
+    log        text   not null,
+    note       json,
+    primary key (subscriber, log, lane_epoch, k, n)
+) partition by range (n);
+
+create table {schema}.lane_epoch (
+    n          int not null,
+    lanes      int not null,
+    epoch      int not null,
+    tick       bigint not null,
+    position   bigint not null,
+    hash       bigint not null,
+    began      timestamptz not null default now(),
+    subscriber text not null,
+    log        text not null,
+    types      text[] not null,
+    primary key (subscriber, log, n)
+);
+
+create table {schema}.parked (
+    id         bigint generated always as identity primary key,
+    at         timestamptz not null default now(),
+    retry_at   timestamptz,
+    resolved   timestamptz,
+    attempts   int not null,
+    subscriber text not null,
+    reaction   text not null,
+    key        text not null,
+    cause      text not null,
+    program    text not null, -- version of the program that failed
+    event      json not null
+);
+create index on {schema}.parked (subscriber, id) where resolved is null;
+
+-- Answers by idempotency key, a partition a day, dropped whole after eight.
+create table {schema}.reply (
+    day  date  not null default (now() at time zone 'utc')::date,
+    key  text  not null,
+    hash bytea not null,
+    body json  not null,
+    primary key (key, day)
+) partition by range (day);

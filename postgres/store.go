@@ -1,0 +1,92 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Store is the memory of one bounded context, in a schema of its own. It
+// implements courante.Store. It is safe for use by several goroutines, and
+// several processes may open the same one.
+type Store struct {
+	db     *Database
+	name   string
+	schema string // as it is, unquoted
+	quoted string // for use in SQL
+
+	// part is where new events go, as last seen. It may be behind: an insert
+	// into a closed part fails, and the store looks again.
+	part atomic.Int32
+
+	appender *appender
+}
+
+// Store opens the store of the context, creating or migrating its schema and
+// registering its log with the ticker. Opened twice, it is the same Store.
+func (db *Database) Store(ctx context.Context, name string) (*Store, error) {
+	if err := checkName("log", name); err != nil {
+		return nil, err
+	}
+	schema := name
+	if db.config.Schema != DefaultSchema {
+		schema = db.config.Schema + "_" + name
+	}
+	if schema == db.config.Schema {
+		return nil, fmt.Errorf("postgres: a log cannot be named %q: the ticker's schema has that name", name)
+	}
+	// The lock is held over the migration: two callers of one process must
+	// not both start committers for one log.
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return nil, errClosed
+	}
+	if s := db.stores[name]; s != nil {
+		return s, nil
+	}
+	if err := db.migrateStore(ctx, name, schema); err != nil {
+		return nil, err
+	}
+	if err := db.registerLog(ctx, name, schema); err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, name: name, schema: schema, quoted: pgx.Identifier{schema}.Sanitize()}
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	db.stores[name] = s
+	return s, nil
+}
+
+func (db *Database) registerLog(ctx context.Context, name, schema string) error {
+	doing := fmt.Sprintf("register log %s", name)
+	_, err := db.pool.Exec(ctx, "insert into "+db.schema+".log (name, schema_name) values ($1, $2) on conflict do nothing", name, schema)
+	if err != nil {
+		return translate(doing, err)
+	}
+	var have string
+	err = db.pool.QueryRow(ctx, "select schema_name from "+db.schema+".log where name = $1", name).Scan(&have)
+	if err != nil {
+		return translate(doing, err)
+	}
+	if have != schema {
+		return fmt.Errorf("postgres: %s: it is registered with schema %s, not %s", doing, have, schema)
+	}
+	return nil
+}
+
+// Log is the name of the context and of its log.
+func (s *Store) Log() string { return s.name }
+
+// Schema is the name of the context's schema, unquoted.
+func (s *Store) Schema() string { return s.schema }
+
+// sql puts the store's schema in the place of {schema}. What runs often is
+// prepared once; this is for the rest.
+func (s *Store) sql(text string) string {
+	return strings.ReplaceAll(text, "{schema}", s.quoted)
+}
