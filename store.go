@@ -31,6 +31,10 @@ type Store interface {
 	// and write everything that was decided on them, or nothing.
 	Begin(ctx context.Context) (Unit, error)
 
+	// Read returns the states behind the keys, in the order of the keys, as the
+	// last commit left them. It locks nothing: for queries, not for decisions.
+	Read(ctx context.Context, keys []Key) ([]State, error)
+
 	// ReadStream yields the stream's events after the version, in order. After
 	// an error it ends.
 	ReadStream(ctx context.Context, stream string, after int64) iter.Seq2[Event, error]
@@ -111,7 +115,7 @@ type Changes struct {
 	// Progress rows. N must be the lane's last N + 1, otherwise ErrFenced.
 	Progress []Progress
 
-	Park    []Parked // messages to set aside
+	Park    []Parked // messages to set aside; one with an ID replaces cause, attempts and retry time of that row
 	Unpark  []int64  // ids of parked messages that are resolved
 	Replies []Reply  // answers to remember by idempotency key; one that exists is a conflict on its key
 }
@@ -175,11 +179,13 @@ type Parked struct {
 	Version    string    // of the program that failed
 }
 
-// Reply is the answer to a command, remembered by its idempotency key.
+// Reply is the answer to a command, remembered by its idempotency key for at
+// least seven days.
 type Reply struct {
-	Key  string
-	Hash [32]byte // of the request
-	Body json.RawMessage
+	Key   string
+	Hash  [32]byte // of the request
+	Body  json.RawMessage
+	Token Token // of the commit that recorded it; given by the store
 }
 
 // Database is what the logs of one database share: their ticker. The adapters'

@@ -1,0 +1,16 @@
+package courante
+
+// Saga names a conversation of services about one thing, from the event that
+// begins it to the events that end it. It is choreography: there is no
+// conductor and no further code; the steps of all services that react, directly
+// or indirectly, to Starts are the saga. All its events carry the same
+// correlation id, and the streams of its entities the same key.
+type Saga struct {
+	Name        string   // "order"
+	Starts      string   // type of the event that begins it
+	Completed   []string // types of events that end it well
+	Compensated []string // types of events that end it with everything undone
+}
+
+// Saga declares a saga. The service that owns its first and last events does.
+func (s *Service) Saga(saga Saga) { s.sagas = append(s.sagas, saga) }
