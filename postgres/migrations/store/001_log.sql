@@ -9,6 +9,7 @@ create table {schema}.event (
     xid         xid8   not null default pg_current_xact_id(),
     version     bigint not null,
     at          timestamptz not null,
+    tick        bigint,          -- written when its part is sealed, null before
     part        int    not null,
     epoch       int    not null,
     schema      int    not null,
@@ -30,16 +31,27 @@ create index on {schema}.event (epoch, xid);
 
 create table {schema}.event_1 partition of {schema}.event for values in (1);
 
--- sealed: the order of the part is written into it, its ticks may go.
+-- A part is open, closed, sealed and detached, in this order; the parts are
+-- sealed and detached in the order of their numbers.
 create table {schema}.part (
-    n       int primary key,
-    began   timestamptz not null default now(),
-    closed  timestamptz, -- nothing is added to it any more
-    sealed  timestamptz,
-    first_tick bigint,
+    n          int primary key,
+    began      timestamptz not null default now(),
+    closed     timestamptz, -- nothing is added to it any more
+    sealed     timestamptz, -- its order is written into it, its ticks may go
+    detached   timestamptz, -- event_n is a table of its own, no part of the log
+    first_tick bigint,      -- of its events; set when it is sealed
     last_tick  bigint
 );
 insert into {schema}.part (n) values (1);
+
+-- The hashes of the ticks that went with sealed parts, for the cursors that
+-- still point at them: 8 bytes a tick, big-endian, of consecutive ticks of one
+-- epoch from first on. A tick's row takes 93.
+create table {schema}.sealed_tick (
+    first  bigint primary key,
+    epoch  int   not null,
+    hashes bytea not null
+);
 
 -- Stored states. fillfactor leaves room for heap-only updates: a stock row is
 -- written again and again, and no index covers what changes.
