@@ -107,10 +107,23 @@ type Step struct {
 
 // Outcome is one alternative of a step.
 type Outcome struct {
-	Emits  []string // event types; empty: it does nothing
-	Asks   []string // effects asked for
-	Sets   []string // deadlines set
-	Clears []string // deadlines ended
+	Emits  []string `json:"emits,omitempty"`  // event types; empty: it does nothing
+	Asks   []string `json:"asks,omitempty"`   // effects asked for
+	Drops  []string `json:"drops,omitempty"`  // effects given up, see [Effect.Drop]
+	Sets   []string `json:"sets,omitempty"`   // deadlines set
+	Clears []string `json:"clears,omitempty"` // deadlines ended
+
+	// When and Unless narrow the alternative down to some states, as those of
+	// the step do the whole step: a handler that cancels a booking before the
+	// goods left and refuses after has two outcomes, told apart by the event of
+	// the departure. What they leave open, the check of a saga tries both ways.
+	When   []string `json:"when,omitempty"`
+	Unless []string `json:"unless,omitempty"`
+
+	// Fails marks the outcome by which the step says no, or turns the saga
+	// back: it leaves nothing that would have to be undone. On the outcome of
+	// an effect it says so of the step that asked for the effect.
+	Fails bool `json:"fails,omitempty"`
 }
 
 // Types lists the stored names of payloads, for When, Unless and Outcomes.
@@ -314,6 +327,11 @@ type EffectSpec[Req, Out any] struct {
 	// Effect is the name under which requests are stored.
 	Effect string
 
+	// UntilAnswered says that it is right to repeat the call for ever, because
+	// the other side answers in the end and nothing else can be done: after the
+	// pivot of a saga, and in its compensation. Such an effect needs no deadline.
+	UntilAnswered bool
+
 	// Timeout bounds one attempt; default 5 s. An attempt that runs into it has
 	// an unknown outcome.
 	Timeout time.Duration
@@ -342,6 +360,7 @@ type Effect[Req, Out any] struct {
 type effect struct {
 	*step
 	name    string
+	forever bool // UntilAnswered
 	timeout time.Duration
 	perform func(ctx context.Context, r Request) (any, error)
 	resolve func(ctx context.Context, r Request) (any, bool, error) // nil: cannot be asked
@@ -361,7 +380,7 @@ func NewEffect[Req, Out any](s *Service, spec EffectSpec[Req, Out]) *Effect[Req,
 	if spec.Timeout == 0 {
 		spec.Timeout = 5 * time.Second
 	}
-	ef := &effect{step: s.addStep(spec.Step, trigger{effect: spec.Effect}), name: spec.Effect, timeout: spec.Timeout}
+	ef := &effect{step: s.addStep(spec.Step, trigger{effect: spec.Effect}), name: spec.Effect, forever: spec.UntilAnswered, timeout: spec.Timeout}
 	decode := func(r Request) (req Req, err error) {
 		if err := json.Unmarshal(r.Data, &req); err != nil {
 			return req, fmt.Errorf("decode request of effect %s: %w", r.ID, err)
