@@ -129,6 +129,8 @@ type Database struct {
 	committed chan struct{} // buffer of one: something was committed that may need a tick
 	ticked    chan struct{} // buffer of one: another process has ticked
 
+	log logSide
+
 	mu     sync.Mutex
 	closed bool
 	stores map[string]*Store
@@ -195,8 +197,10 @@ func (db *Database) prepare(ctx context.Context) error {
 		return translate("connect", err)
 	}
 	defer conn.Release()
-	db.epoch, err = currentEpoch(ctx, conn.Conn(), db.schema)
-	return err
+	if db.epoch, err = db.epochOf(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	return db.openLog(ctx)
 }
 
 // Pool is the pool of connections, for read models and for what a context
@@ -222,6 +226,7 @@ func (db *Database) Close() {
 	for _, s := range stores {
 		s.close()
 	}
+	db.log.close()
 	db.pool.Close()
 }
 

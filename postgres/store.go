@@ -22,6 +22,8 @@ type Store struct {
 	// into a closed part fails, and the store looks again.
 	part atomic.Int32
 
+	reader logReader
+
 	appender *appender
 }
 
