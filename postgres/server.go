@@ -52,8 +52,14 @@ type ServerConfig struct {
 	// CacheDir keeps fetched binaries. Default: Dir/binaries.
 	CacheDir string
 
+	// Repository is the Maven repository that a build is fetched from. Default:
+	// the public one. Name a mirror where that cannot be reached.
+	Repository string
+
 	// Offline forbids fetching: no installed PostgreSQL is an error then.
 	Offline bool
+
+	restarts restartPolicy // zero: defaultRestarts; tests have less patience
 }
 
 // Server is a running PostgreSQL server that belongs to this process: it is
@@ -69,6 +75,7 @@ type Server struct {
 	tcp      bool
 	output   *boundedLog
 	lock     *os.File
+	restarts restartPolicy
 
 	cancel context.CancelFunc // tells the supervisor to stop the server
 	hurry  chan struct{}      // closed when Stop has no more time
@@ -98,12 +105,16 @@ func StartServer(ctx context.Context, config ServerConfig) (_ *Server, err error
 		return nil, err
 	}
 	s := &Server{
-		dir:   dir,
-		log:   config.Logger,
-		port:  config.Port,
-		tcp:   config.Port != 0,
-		hurry: make(chan struct{}),
-		done:  make(chan struct{}),
+		dir:      dir,
+		log:      config.Logger,
+		port:     config.Port,
+		tcp:      config.Port != 0,
+		restarts: config.restarts,
+		hurry:    make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	if s.restarts == (restartPolicy{}) {
+		s.restarts = defaultRestarts
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -132,6 +143,9 @@ func StartServer(ctx context.Context, config ServerConfig) (_ *Server, err error
 	if s.binaries, err = s.findBinaries(ctx, config); err != nil {
 		return nil, err
 	}
+	if err := s.account.canReach(s.binaries.dir); err != nil {
+		return nil, err
+	}
 	if err := s.makeSocketDir(); err != nil {
 		return nil, err
 	}
@@ -145,7 +159,7 @@ func StartServer(ctx context.Context, config ServerConfig) (_ *Server, err error
 		return nil, err
 	}
 	if err := s.ping(ctx); err != nil {
-		first.shutdown(s.hurry)
+		_ = first.shutdown(s.hurry) // err is why
 		return nil, err
 	}
 	s.log.InfoContext(ctx, "PostgreSQL is ready", "version", s.binaries.version, "dir", dir,

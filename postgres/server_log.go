@@ -26,7 +26,8 @@ type boundedLog struct {
 
 func openBoundedLog(name string, limit int64) (*boundedLog, error) {
 	l := &boundedLog{name: name, limit: limit}
-	return l, l.open()
+	err := l.open()
+	return l, err
 }
 
 func (l *boundedLog) open() error {

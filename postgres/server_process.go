@@ -18,57 +18,55 @@ import (
 )
 
 const (
-	fastShutdown      = 30 * time.Second       // includes a checkpoint of up to shared_buffers
-	immediateShutdown = 6 * time.Second        // the postmaster itself kills its backends after 5 s
-	firstBackoff      = 100 * time.Millisecond // a crash is mostly a single one: come back at once
-	maxBackoff        = 10 * time.Second
-	stableAfter       = time.Minute // a server that ran so long starts afresh with backoff and tries
-	maxTries          = 10          // about 40 s of backoff; then whoever watches Done should know
+	fastShutdown      = 30 * time.Second // includes a checkpoint of up to shared_buffers
+	immediateShutdown = 6 * time.Second  // the postmaster itself kills its backends after 5 s
 )
+
+// restartPolicy says how long a server that keeps dying is started again.
+type restartPolicy struct {
+	first, max time.Duration // wait before the first restart; it doubles up to max
+	tries      int           // restarts in a row before giving up
+	stable     time.Duration // a run of this length ends the row
+}
+
+// A crash is mostly a single one, so the server comes back at once; about 40 s
+// of trying later whoever watches Done should know.
+var defaultRestarts = restartPolicy{first: 100 * time.Millisecond, max: 10 * time.Second, tries: 10, stable: time.Minute}
 
 // supervise keeps the server running until ctx ends, then shuts it down.
 func (s *Server) supervise(ctx context.Context, c *child) {
 	defer close(s.done)
 	defer s.release()
-	backoff, tries, began := firstBackoff, 0, time.Now()
+	wait, tries, began := s.restarts.first, 0, time.Now()
 	for {
-		var crash error
-		if c != nil {
-			select {
-			case <-ctx.Done():
-				s.err = c.shutdown(s.hurry)
-				s.log.Info("PostgreSQL is stopped", "dir", s.dir)
-				return
-			case <-c.exited:
-			}
-			if time.Since(began) >= stableAfter {
-				backoff, tries = firstBackoff, 0
-			}
-			crash = c.failure()
-			s.log.Error("PostgreSQL ended unexpectedly and is started again", "dir", s.dir, "in", backoff, "error", crash)
-		}
 		select {
 		case <-ctx.Done():
+			s.err = c.shutdown(s.hurry)
+			s.log.Info("PostgreSQL is stopped", "dir", s.dir, "error", s.err)
 			return
-		case <-time.After(backoff):
+		case <-c.exited:
 		}
-		tries++
-		backoff = min(2*backoff, maxBackoff)
-		began = time.Now()
-		next, err := s.start(ctx)
-		switch {
-		case err == nil:
-			s.log.Info("PostgreSQL is ready again", "dir", s.dir, "pid", next.pid(), "took", time.Since(began))
-		case ctx.Err() != nil:
-			return
-		case tries >= maxTries:
-			s.err = fmt.Errorf("PostgreSQL in %s does not stay up, given up after %d tries: %w", s.dir, tries, errors.Join(crash, err))
-			s.log.Error("PostgreSQL does not stay up and is given up", "dir", s.dir, "tries", tries, "error", err)
-			return
-		default:
-			s.log.Error("PostgreSQL could not be started and is tried again", "dir", s.dir, "in", backoff, "error", err)
+		if time.Since(began) >= s.restarts.stable {
+			wait, tries = s.restarts.first, 0
 		}
-		c = next
+		err := c.failure()
+		for c = nil; c == nil; {
+			if tries == s.restarts.tries {
+				s.err = fmt.Errorf("PostgreSQL in %s does not stay up, given up after %d restarts: %w", s.dir, tries, err)
+				s.log.Error("PostgreSQL does not stay up and is given up", "dir", s.dir, "restarts", tries, "error", err)
+				return
+			}
+			s.log.Error("PostgreSQL is down and is started again", "dir", s.dir, "in", wait, "error", err)
+			select {
+			case <-ctx.Done():
+				return // down is what was asked for
+			case <-time.After(wait):
+			}
+			wait, tries, began = min(2*wait, s.restarts.max), tries+1, time.Now()
+			if c, err = s.start(ctx); err == nil {
+				s.log.Info("PostgreSQL is ready again", "dir", s.dir, "pid", c.pid(), "took", time.Since(began))
+			}
+		}
 	}
 }
 
@@ -84,7 +82,7 @@ func (s *Server) start(ctx context.Context) (*child, error) {
 		return nil, err
 	}
 	if err := s.awaitReady(ctx, c); err != nil {
-		c.shutdown(s.hurry)
+		_ = c.shutdown(s.hurry) // err is why
 		return nil, err
 	}
 	return c, nil
@@ -182,7 +180,7 @@ func launch(cmd *exec.Cmd, output *boundedLog) (*child, error) {
 	go func() {
 		defer close(c.drained)
 		defer r.Close()
-		io.Copy(output, r)
+		_, _ = io.Copy(output, r) // a read fails only when nobody can write any more
 	}()
 	return c, nil
 }

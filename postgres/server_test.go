@@ -172,52 +172,6 @@ func TestServerFolderHasOneOwner(t *testing.T) {
 	}
 }
 
-// TestServerOwnerProcess is no test: it is what TestServerGoesDownWithItsOwner
-// runs as another process, which it then kills.
-func TestServerOwnerProcess(t *testing.T) {
-	dir := os.Getenv("COURANTE_TEST_SERVER_OWNER")
-	if dir == "" {
-		return
-	}
-	s := startServer(t, ServerConfig{Dir: dir})
-	writeNote(t, s.URL("postgres"), "committed")
-	fmt.Println("ready")
-	<-s.Done()
-}
-
-func TestServerGoesDownWithItsOwner(t *testing.T) {
-	t.Parallel()
-	dir := serverDir(t)
-	owner := exec.Command(os.Args[0], "-test.run=^TestServerOwnerProcess$")
-	owner.Env = append(os.Environ(), "COURANTE_TEST_SERVER_OWNER="+dir)
-	out, err := owner.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := owner.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var word string
-	if _, err := fmt.Fscan(out, &word); err != nil || word != "ready" {
-		owner.Process.Kill()
-		t.Fatalf("the owner said %q, %v", word, err)
-	}
-	orphan, _ := readPostmasterPid(filepath.Join(dir, "data"))
-	if orphan == 0 {
-		t.Fatal("no postmaster.pid")
-	}
-	owner.Process.Kill()
-	owner.Wait()
-
-	s := startServer(t, ServerConfig{Dir: dir})
-	if got := readNote(t, s.URL("postgres")); got != "committed" {
-		t.Errorf("note = %q, want %q", got, "committed")
-	}
-	if pid := postmaster(t, s); pid == orphan {
-		t.Errorf("the orphan %d still has the data", orphan)
-	}
-}
-
 func TestServerStartsDespiteAStalePid(t *testing.T) {
 	t.Parallel()
 	dir := serverDir(t)
