@@ -30,6 +30,7 @@ type Decision struct {
 	refs    map[Key]any  // *Ref[S] by key
 	boxes   map[Key]*box // private copies of what was touched
 	touched []*box       // in the order of their first use
+	closing *closing     // what still has to be ended by an event of this decision
 	reply   json.RawMessage
 	err     error // the first problem
 }
@@ -109,10 +110,15 @@ func (d *Decision) emit(b *box, p Payload, notes []Note) (*Event, bool) {
 func (d *Decision) add(b *box, e Event, notes []Note) *Event {
 	e.Log, e.Stream, e.Version = d.log, b.Stream(), b.Version+1
 	e.Time, e.Correlation, e.Causation, e.Trace = d.now, d.correlation, d.causation, d.trace
-	if len(notes) > 0 {
+	ends := d.closing != nil && d.closing.key == b.Key
+	if len(notes) > 0 || ends {
 		n := &Notes{}
 		for _, note := range notes {
 			note(d, b, &e, n)
+		}
+		if ends {
+			d.closing.note(n)
+			d.closing = nil
 		}
 		if len(n.Set)+len(n.Clear)+len(n.Ask)+len(n.Done) > 0 {
 			e.Notes = n
@@ -135,21 +141,13 @@ func (d *Decision) declared(what, name string, names map[string]bool) {
 	}
 }
 
-// changed reports whether the decision writes anything.
-func (d *Decision) changed() bool {
-	for _, b := range d.touched {
-		if b.put || len(b.emitted) > len(d.batch.boxes[b.Key].emitted) {
-			return true
-		}
-	}
-	return false
-}
-
 // first returns the first event that the decision emitted.
 func (d *Decision) first() (Event, bool) {
 	for _, b := range d.touched {
-		if before := len(d.batch.boxes[b.Key].emitted); len(b.emitted) > before {
-			return b.emitted[before], true
+		for i := range b.emitted {
+			if b.emitted[i].Causation == d.causation {
+				return b.emitted[i], true
+			}
 		}
 	}
 	return Event{}, false

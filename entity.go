@@ -53,6 +53,19 @@ func Sourced[S any](s *Service, category string, evolutions ...Evolution[S]) *En
 		e.evolve[ev.typ] = ev.apply
 	}
 	s.addCategory(category, true)
+	shape := e.shape()
+	s.shapes[category] = shape
+	s.baselines[category] = func(st *State) (json.RawMessage, error) {
+		state, err := e.fold(st)
+		if err != nil {
+			return nil, err
+		}
+		data, err := json.Marshal(state)
+		if err != nil {
+			return nil, fmt.Errorf("encode baseline of %s: %w", st.Stream(), err)
+		}
+		return json.Marshal(baseline{Shape: shape, State: data})
+	}
 	return e
 }
 

@@ -120,3 +120,15 @@ func isTransient(err error) bool {
 	return errors.Is(err, ErrTransient) || errors.Is(err, ErrUnknownOutcome) ||
 		errors.Is(err, context.DeadlineExceeded)
 }
+
+// TokenEpochError says that a token is of another epoch of the database than
+// the log is in now: after a restore or a promotion nobody can tell whether the
+// command that it stands for survived. Read again without it.
+type TokenEpochError struct {
+	Token Token
+	Now   int32
+}
+
+func (e *TokenEpochError) Error() string {
+	return fmt.Sprintf("the token is of epoch %d of log %q, which is in epoch %d now", e.Token.Epoch, e.Token.Log, e.Now)
+}

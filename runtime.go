@@ -1,14 +1,500 @@
 package courante
 
-import "context"
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	mathrand "math/rand/v2"
+	"slices"
+	"sync"
+	"time"
 
-type batch struct {
-	svc   *Service
-	boxes map[Key]*box
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Config says what a runtime runs and on what. The zero value of a field means
+// its default.
+type Config struct {
+	// Database is the one that the stores belong to. Required.
+	Database Database
+
+	// Services are the contexts of this process, each with its store. Required.
+	Services []Mount
+
+	// Sources are the stores of contexts that run elsewhere and whose logs the
+	// Services react to. The Services' own stores need not be named.
+	Sources []Store
+
+	// Lanes is how many lanes each service handles its deliveries with; default
+	// 2, enough to decide on one batch while another waits for its commit. A
+	// change begins a new lane epoch.
+	Lanes int
+
+	// Batch is how many deliveries, at most, one transaction takes; default 256.
+	// Beyond that a larger batch saves next to nothing and only waits longer.
+	Batch int
+
+	// Performers is how many effects of one service may be under way at once;
+	// default 64. Calls to the outside mostly wait.
+	Performers int
+
+	// Drain is how long Run lets work in progress finish once it was told to
+	// stop, before it cancels it; default 10 s.
+	Drain time.Duration
+
+	// Version of the program, recorded with parked messages.
+	Version string
+
+	Logger *slog.Logger         // default: discards
+	Tracer trace.TracerProvider // default: the global one
+	Meter  metric.MeterProvider // default: the global one
+
+	// Now and NewID are where decisions get time and ids from; default the
+	// system's clock and 128 random bits. They may be called at once.
+	Now   func() time.Time
+	NewID func() string
+
+	// Rand is the source of jitter, in [0, 1); default math/rand/v2.
+	Rand func() float64
+
+	// Stepped is for simulations: Run is not used, nothing runs by itself, Do
+	// decides in the caller's goroutine, and whoever holds the runtime calls
+	// the Step of each of its Actors when it pleases.
+	Stepped bool
 }
 
-type node struct{ store Store }
+// Mount puts a service on its store.
+type Mount struct {
+	Service *Service
+	Store   Store
+}
 
-func (n *node) command(ctx context.Context, c *Command, call Call) (Result, error) {
-	return Result{}, ErrClosed
+// Runtime runs services: it ticks the database, reads the logs, carries events
+// to the services that react to them, decides in batches, fires deadlines and
+// performs effects.
+type Runtime struct {
+	cfg       Config
+	log       *slog.Logger
+	tracer    trace.Tracer
+	metrics   *metrics
+	nodes     []*node
+	byName    map[string]*node
+	tails     map[string]*tail // by log
+	transport Transport
+	actors    []*Actor
+	ticker    *Actor
+
+	mu      sync.Mutex // guards what follows
+	running bool
+	stopped bool
+}
+
+// node is a service on its store, inside a runtime.
+type node struct {
+	rt        *Runtime
+	svc       *Service
+	store     Store
+	attrs     metric.MeasurementOption
+	consumers []*consumer
+	agenda    *agenda
+	commands  commandQueue
+
+	sources []string // logs that hold what it reacts to
+
+	mu       sync.Mutex // guards what follows
+	movedC   chan struct{}
+	declared map[string]bool // source logs whose lane epoch this process has declared
+	places   map[Lane]Cursor // how far the lanes have come
+	stopped  error           // why a lane stopped for good
+}
+
+// Actor is one of the things that a runtime does side by side. In a running
+// runtime each has a goroutine of its own.
+type Actor struct {
+	// Name says what it is: "ticker", "tail ordering", "lane payment/0".
+	Name string
+	// Step does one piece of work, if there is any, and reports whether there
+	// was. It must not be called at once with itself.
+	Step func(ctx context.Context) (worked bool, err error)
+	// Next is when Step has something to do at the latest, even if nothing
+	// wakes the actor; the zero time if only a wake-up tells.
+	Next func() time.Time
+
+	wake chan struct{}
+	errs int // transient failures in a row
+}
+
+// Wake makes a running actor take a step soon. It never blocks.
+func (a *Actor) Wake() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// NewRuntime checks the declarations and puts the services on their stores. It
+// reports every mistake at once. A service belongs to one runtime.
+func NewRuntime(cfg Config) (*Runtime, error) {
+	cfg.setDefaults()
+	rt := &Runtime{
+		cfg: cfg, log: cfg.Logger, byName: map[string]*node{}, tails: map[string]*tail{},
+		tracer: cfg.Tracer.Tracer(scope),
+	}
+	problems := rt.check()
+	var err error
+	if rt.metrics, err = newMetrics(cfg.Meter.Meter(scope)); err != nil {
+		problems = append(problems, err)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	for _, m := range cfg.Services {
+		n := newNode(rt, m)
+		rt.nodes = append(rt.nodes, n)
+		rt.byName[m.Service.name] = n
+		m.Service.node = n
+		rt.tails[m.Store.Log()] = newTail(rt, m.Store)
+	}
+	for _, s := range cfg.Sources {
+		if rt.tails[s.Log()] == nil {
+			rt.tails[s.Log()] = newTail(rt, s)
+		}
+	}
+	rt.transport = &logTransport{tails: rt.tails}
+	for _, n := range rt.nodes {
+		n.sources = n.sourceLogs()
+	}
+	rt.enlist()
+	return rt, nil
+}
+
+const scope = "github.com/courante-dev/courante"
+
+func (c *Config) setDefaults() {
+	if c.Lanes == 0 {
+		c.Lanes = 2
+	}
+	if c.Batch == 0 {
+		c.Batch = 256
+	}
+	if c.Performers == 0 {
+		c.Performers = 64
+	}
+	if c.Drain == 0 {
+		c.Drain = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Tracer == nil {
+		c.Tracer = otel.GetTracerProvider()
+	}
+	if c.Meter == nil {
+		c.Meter = otel.GetMeterProvider()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.NewID == nil {
+		c.NewID = randomID
+	}
+	if c.Rand == nil {
+		c.Rand = mathrand.Float64
+	}
+}
+
+func (rt *Runtime) check() []error {
+	var problems []error
+	if rt.cfg.Database == nil {
+		problems = append(problems, errors.New("runtime: Config.Database is missing"))
+	}
+	if len(rt.cfg.Services) == 0 {
+		problems = append(problems, errors.New("runtime: Config.Services is empty"))
+	}
+	logs := map[string]bool{}
+	for _, s := range rt.cfg.Sources {
+		logs[s.Log()] = true
+	}
+	emitters := map[string]string{}
+	for _, m := range rt.cfg.Services {
+		if m.Service == nil || m.Store == nil {
+			problems = append(problems, errors.New("runtime: a mount needs a service and a store"))
+			continue
+		}
+		s := m.Service
+		if m.Store.Log() != s.name {
+			problems = append(problems, fmt.Errorf("service %s: its store holds the log of %q", s.name, m.Store.Log()))
+		}
+		if s.node != nil {
+			problems = append(problems, fmt.Errorf("service %s: belongs to another runtime already", s.name))
+		}
+		logs[s.name] = true
+		problems = append(problems, s.problems...)
+		for _, t := range s.emitted {
+			if other := emitters[t.Name]; other != "" {
+				problems = append(problems, fmt.Errorf("event type %s is emitted by both %s and %s; an event has one owner", t.Name, other, s.name))
+			}
+			emitters[t.Name] = s.name
+		}
+		problems = append(problems, s.checkSteps()...)
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	for _, m := range rt.cfg.Services {
+		for _, typ := range m.Service.types {
+			if emitters[typ] == "" && len(rt.cfg.Sources) == 0 {
+				problems = append(problems, fmt.Errorf("service %s reacts to %s, which nobody emits", m.Service.name, typ))
+			}
+			if from := emitters[typ]; from != "" && from != m.Service.name && rt.needOf(from, typ) == Private {
+				problems = append(problems, fmt.Errorf("service %s reacts to %s, which is private to %s", m.Service.name, typ, from))
+			}
+		}
+	}
+	return problems
+}
+
+func (rt *Runtime) needOf(service, typ string) Need {
+	for _, m := range rt.cfg.Services {
+		if m.Service.name == service {
+			return m.Service.events[typ].Need
+		}
+	}
+	return 0
+}
+
+// checkSteps finds what a declaration names and nobody declares.
+func (s *Service) checkSteps() []error {
+	var problems []error
+	deadlines := map[string]bool{}
+	for _, d := range s.deadlines {
+		deadlines[d.trigger.deadline] = true
+	}
+	for _, st := range s.steps {
+		for _, o := range st.Outcomes {
+			for _, name := range o.Emits {
+				if _, ok := s.events[name]; !ok {
+					problems = append(problems, fmt.Errorf("service %s: step %q emits %s, which the service does not declare with Emits", s.name, st.Name, name))
+				}
+			}
+			for _, name := range o.Asks {
+				if s.effects[name] == nil {
+					problems = append(problems, fmt.Errorf("service %s: step %q asks for effect %q, which is not declared", s.name, st.Name, name))
+				}
+			}
+			for _, name := range o.Sets {
+				if !deadlines[name] {
+					problems = append(problems, fmt.Errorf("service %s: step %q sets deadline %q, which has no OnDeadline", s.name, st.Name, name))
+				}
+			}
+		}
+	}
+	return problems
+}
+
+// enlist makes the actors.
+func (rt *Runtime) enlist() {
+	rt.ticker = rt.actor("ticker", rt.tick, nil)
+	for _, log := range rt.logs() {
+		t := rt.tails[log]
+		t.actor = rt.actor("tail "+log, t.step, nil)
+	}
+	for _, n := range rt.nodes {
+		if len(n.svc.types) > 0 {
+			for k := range rt.cfg.Lanes {
+				c := &consumer{n: n, k: k}
+				c.actor = rt.actor(fmt.Sprintf("lane %s/%d", n.svc.name, k), c.step, c.next)
+				n.consumers = append(n.consumers, c)
+			}
+		}
+		if len(n.svc.deadlines) > 0 || len(n.svc.effects) > 0 {
+			n.agenda = newAgenda(n)
+			n.agenda.actor = rt.actor("agenda "+n.svc.name, n.agenda.step, n.agenda.next)
+			for i := range rt.cfg.Performers {
+				if len(n.svc.effects) == 0 {
+					break
+				}
+				n.agenda.performers = append(n.agenda.performers,
+					rt.actor(fmt.Sprintf("performer %s/%d", n.svc.name, i), n.agenda.perform, nil))
+			}
+		}
+	}
+}
+
+func (rt *Runtime) actor(name string, step func(context.Context) (bool, error), next func() time.Time) *Actor {
+	if next == nil {
+		next = func() time.Time { return time.Time{} }
+	}
+	a := &Actor{Name: name, Step: step, Next: next, wake: make(chan struct{}, 1)}
+	rt.actors = append(rt.actors, a)
+	return a
+}
+
+// logs returns the names of the logs it reads, sorted.
+func (rt *Runtime) logs() []string {
+	var names []string
+	for name := range rt.tails {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Actors returns what the runtime does side by side, for simulations.
+func (rt *Runtime) Actors() []*Actor { return rt.actors }
+
+func (rt *Runtime) tick(ctx context.Context) (bool, error) {
+	moved, err := rt.cfg.Database.Tick(ctx)
+	if err != nil {
+		return false, fmt.Errorf("tick: %w", err)
+	}
+	for _, log := range moved {
+		if t := rt.tails[log]; t != nil {
+			t.actor.Wake()
+		}
+	}
+	return len(moved) > 0, nil
+}
+
+// grown tells everyone who reads the log that its tail has grown.
+func (rt *Runtime) grown(log string) {
+	for _, n := range rt.nodes {
+		for _, c := range n.consumers {
+			c.actor.Wake()
+		}
+		if n.agenda != nil && n.svc.name == log {
+			n.agenda.actor.Wake()
+		}
+	}
+}
+
+// Run runs the services until ctx ends, and returns when everything has
+// stopped. It stops in this order: no new deliveries are fetched and commands
+// get ErrClosed; what is being decided is finished and written; after
+// Config.Drain the rest is cancelled. Nothing is lost by a cancellation, it
+// only has to be done again at the next start.
+func (rt *Runtime) Run(ctx context.Context) error {
+	rt.mu.Lock()
+	if rt.running || rt.stopped {
+		rt.mu.Unlock()
+		return errors.New("runtime: Run was called before")
+	}
+	rt.running = true
+	rt.mu.Unlock()
+
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, a := range rt.actors {
+		wg.Go(func() { rt.drive(ctx, work, a) })
+	}
+	wg.Go(func() { rt.relaySignals(ctx) })
+	for _, n := range rt.nodes {
+		n.commands.start(work, n, &wg)
+	}
+	<-ctx.Done()
+	rt.mu.Lock()
+	rt.running, rt.stopped = false, true
+	rt.mu.Unlock()
+	for _, n := range rt.nodes {
+		n.commands.close()
+	}
+	drained := time.AfterFunc(rt.cfg.Drain, cancel)
+	wg.Wait()
+	drained.Stop()
+	final, done := context.WithTimeout(context.WithoutCancel(ctx), rt.cfg.Drain)
+	defer done()
+	for _, n := range rt.nodes {
+		if n.agenda != nil {
+			if err := n.agenda.checkpoint(final); err != nil {
+				rt.log.Warn("the agenda was not saved; the next start reads more of the log", "service", n.svc.name, "error", err)
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	// idlePoll is how often an actor looks by itself when nothing wakes it. It
+	// only matters when a notification of another process was lost.
+	idlePoll = 2 * time.Second
+	// A transient failure pauses an actor between these two.
+	minPause, maxPause = 20 * time.Millisecond, 5 * time.Second
+)
+
+// drive calls an actor's steps until ctx ends. Steps run under work, so that
+// one in progress is finished.
+func (rt *Runtime) drive(ctx, work context.Context, a *Actor) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		worked, err := a.Step(work)
+		var wait time.Duration
+		switch {
+		case err != nil:
+			a.errs++
+			wait = rt.backoff(a.errs, minPause, maxPause)
+			if work.Err() == nil {
+				rt.log.Warn("paused", "actor", a.Name, "failures", a.errs, "pause_ms", wait.Milliseconds(), "error", err)
+			}
+		case worked:
+			a.errs = 0
+			continue
+		default:
+			a.errs = 0
+			wait = idlePoll
+			if next := a.Next(); !next.IsZero() {
+				wait = min(wait, max(time.Until(next), 0))
+			}
+		}
+		timer.Reset(wait)
+		wake := a.wake
+		if err != nil {
+			wake = nil // a pause is a pause
+		}
+		select {
+		case <-ctx.Done():
+		case <-wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// relaySignals turns the database's signals into wake-ups.
+func (rt *Runtime) relaySignals(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-rt.cfg.Database.Committed():
+			rt.ticker.Wake()
+		case <-rt.cfg.Database.Ticked():
+			for _, t := range rt.tails {
+				t.actor.Wake()
+			}
+		}
+	}
+}
+
+func (rt *Runtime) now() time.Time { return rt.cfg.Now().UTC().Truncate(time.Microsecond) }
+func (rt *Runtime) newID() string  { return rt.cfg.NewID() }
+
+// backoff is an exponential pause with full jitter on its upper half, so that
+// what failed together does not come back together.
+func (rt *Runtime) backoff(failures int, least, most time.Duration) time.Duration {
+	d := float64(least) * math.Pow(2, float64(min(failures-1, 30)))
+	d = min(d, float64(most))
+	return time.Duration(d/2 + d/2*rt.cfg.Rand())
+}
+
+func randomID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails; see its documentation
+	return hex.EncodeToString(b[:])
 }

@@ -18,7 +18,9 @@ type Service struct {
 	events     map[string]EventType
 	emitted    []EventType // in the order declared
 	categories map[string]bool
-	entities   []Key // one for each category, without id, in the order declared
+	entities   []Key                                            // one for each category, without id, in the order declared
+	baselines  map[string]func(*State) (json.RawMessage, error) // by category of sourced states
+	shapes     map[string]string                                // same; see baseline
 	steps      []*step
 	reactions  map[string][]*reaction // by event type
 	types      []string               // event types reacted to, in the order declared
@@ -36,6 +38,8 @@ func NewService(name string) *Service {
 		name:       name,
 		events:     map[string]EventType{},
 		categories: map[string]bool{},
+		baselines:  map[string]func(*State) (json.RawMessage, error){},
+		shapes:     map[string]string{},
 		reactions:  map[string][]*reaction{},
 		effects:    map[string]*effect{},
 		deadlines:  map[string]*deadline{},
@@ -296,6 +300,9 @@ func (e *Entity[S]) read(ctx context.Context, id string) (S, State, error) {
 	}
 	states, err := e.svc.node.store.Read(ctx, []Key{e.Key(id)})
 	if err != nil {
+		return zero, State{}, fmt.Errorf("read %s:%s: %w", e.category, id, err)
+	}
+	if err := e.svc.rebase(ctx, e.svc.node.store, states); err != nil {
 		return zero, State{}, fmt.Errorf("read %s:%s: %w", e.category, id, err)
 	}
 	if states[0].Version == 0 && states[0].Row == 0 {

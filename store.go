@@ -50,6 +50,12 @@ type Store interface {
 	// Head is the cursor behind the last tick.
 	Head(ctx context.Context) (Cursor, error)
 
+	// Locate returns the cursor behind the first tick that sees the token's
+	// transaction: whoever has processed the log up to there has seen it.
+	// ErrNotFound if no tick sees it yet, *TokenEpochError if the token is of
+	// another epoch than the log is in now.
+	Locate(ctx context.Context, t Token) (Cursor, error)
+
 	// Progress returns what the lane has last recorded; ErrNotFound if nothing.
 	Progress(ctx context.Context, lane Lane) (Progress, error)
 
@@ -116,7 +122,7 @@ type Changes struct {
 	Progress []Progress
 
 	Park    []Parked // messages to set aside; one with an ID replaces cause, attempts and retry time of that row
-	Unpark  []int64  // ids of parked messages that are resolved
+	Unpark  []int64  // ids of parked messages that are resolved; one that is resolved already gives ErrFenced
 	Replies []Reply  // answers to remember by idempotency key; one that exists is a conflict on its key
 }
 
@@ -126,7 +132,8 @@ type Receipt struct {
 }
 
 // Token stands for a moment in a log, for read-your-writes: a reader whose
-// tick sees transaction Xid has seen the command.
+// tick sees transaction Xid has seen the command. Xid 0 stands for a command
+// that emitted nothing: there is nothing to wait for.
 type Token struct {
 	Log   string
 	Epoch int32

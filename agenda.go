@@ -1,0 +1,331 @@
+package courante
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// agenda is what a service still has to do by itself: deadlines to watch and
+// effects to perform. It is derived from the notes on the service's own log,
+// which it reads like any subscriber; no table has to agree with the log. From
+// time to time it records what is open with its place in the log, so that a
+// restart reads only what came after.
+//
+// Being late or doing something twice is harmless here: whether a deadline or
+// an effect is still open is decided on the state, in the transaction that
+// ends it.
+type agenda struct {
+	n          *node
+	actor      *Actor
+	performers []*Actor
+	breakers   map[string]*breaker // by effect
+
+	// The actor's own.
+	opened   bool
+	progress Progress
+	reached  Cursor
+	changed  int // notes read since the last record
+
+	mu     sync.Mutex // guards what follows; performers share it
+	tasks  map[string]*task
+	alarms alarms  // when a task is to be looked at again; old entries are skipped
+	ready  []*task // effects that wait for a performer
+}
+
+// task is an open deadline or effect.
+type task struct {
+	Stream      string    `json:"stream"`
+	Correlation string    `json:"correlation"`
+	Trace       string    `json:"trace,omitempty"`
+	Deadline    *Deadline `json:"deadline,omitempty"`
+	Effect      *Request  `json:"effect,omitempty"`
+
+	at       time.Time // not before
+	busy     bool      // it waits for a performer or is in the hands of one
+	settled  bool      // its end is written; it goes when the log says so
+	unknown  bool      // the last attempt may have been carried out
+	attempts int
+	outcome  any // of an effect, once it is answered
+	answered bool
+}
+
+// recordEvery is after how many notes the agenda records what is open.
+const recordEvery = 5000
+
+func newAgenda(n *node) *agenda {
+	a := &agenda{n: n, tasks: map[string]*task{}, breakers: map[string]*breaker{}}
+	for name := range n.svc.effects {
+		a.breakers[name] = &breaker{}
+	}
+	return a
+}
+
+func (a *agenda) lane() Lane {
+	return Lane{Subscriber: a.n.svc.name + "/agenda", Log: a.n.svc.name, Epoch: 1}
+}
+
+// step reads the service's log and fires the deadlines that are due.
+func (a *agenda) step(ctx context.Context) (bool, error) {
+	if !a.opened {
+		if err := a.open(ctx); err != nil {
+			return false, err
+		}
+	}
+	read, err := a.read(ctx)
+	if err != nil {
+		a.opened = false
+		return false, err
+	}
+	if read {
+		return true, nil // know all ends before firing anything
+	}
+	fired, err := a.fire(ctx)
+	return fired, err
+}
+
+// open restores what was open at the last record.
+func (a *agenda) open(ctx context.Context) error {
+	p, err := a.n.store.Progress(ctx, a.lane())
+	if errors.Is(err, ErrNotFound) {
+		p, err = Progress{Lane: a.lane()}, nil
+	}
+	if err != nil {
+		return err
+	}
+	var saved []*task
+	if len(p.Note) > 0 {
+		if err := json.Unmarshal(p.Note, &saved); err != nil {
+			return fmt.Errorf("agenda of %s: decode record %d: %w", a.n.svc.name, p.N, err)
+		}
+	}
+	a.mu.Lock()
+	before := a.tasks
+	a.tasks, a.alarms = map[string]*task{}, nil
+	for _, t := range saved {
+		if old := before[t.id()]; old != nil && old.busy {
+			t = old // an attempt in progress goes on
+		}
+		if t.Deadline != nil {
+			t.at = t.Deadline.Due
+		}
+		a.add(t)
+	}
+	a.mu.Unlock()
+	a.progress, a.reached, a.changed, a.opened = p, p.Cursor, 0, true
+	a.wakePerformers()
+	return nil
+}
+
+// add makes the task one of those to do. The mutex is held.
+func (a *agenda) add(t *task) {
+	a.tasks[t.id()] = t
+	if t.Effect != nil && !t.busy {
+		t.busy = true
+		a.ready = append(a.ready, t)
+		return
+	}
+	a.alarms.push(t)
+}
+
+func (t *task) id() string {
+	if t.Effect != nil {
+		return t.Effect.ID
+	}
+	return t.Stream + "/" + t.Deadline.Name
+}
+
+// read applies the notes of the next events.
+func (a *agenda) read(ctx context.Context) (bool, error) {
+	events, to, err := a.n.rt.tails[a.n.svc.name].read(ctx, a.reached, tailRead)
+	if err != nil {
+		return false, err
+	}
+	if to == a.reached {
+		return false, nil
+	}
+	asked := false
+	a.mu.Lock()
+	for i := range events {
+		if notes := events[i].Notes; notes != nil {
+			asked = a.apply(&events[i], notes) || asked
+			a.changed++
+		}
+	}
+	a.mu.Unlock()
+	a.reached = to
+	if asked {
+		a.wakePerformers()
+	}
+	if a.changed >= recordEvery {
+		if err := a.checkpoint(ctx); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (a *agenda) apply(e *Event, notes *Notes) (asked bool) {
+	for _, name := range notes.Clear {
+		delete(a.tasks, e.Stream+"/"+name)
+	}
+	for _, id := range notes.Done {
+		delete(a.tasks, id)
+	}
+	for i := range notes.Set {
+		a.add(&task{Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Deadline: &notes.Set[i], at: notes.Set[i].Due})
+	}
+	for i := range notes.Ask {
+		if a.tasks[notes.Ask[i].ID] == nil { // else it is read again and goes on
+			a.add(&task{Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Effect: &notes.Ask[i]})
+			asked = true
+		}
+	}
+	return asked
+}
+
+// checkpoint records what is open. ErrFenced means that another instance did;
+// the place is read again.
+func (a *agenda) checkpoint(ctx context.Context) error {
+	if !a.opened || a.reached == a.progress.Cursor {
+		return nil
+	}
+	a.mu.Lock()
+	open := make([]*task, 0, len(a.tasks))
+	for _, t := range a.tasks {
+		open = append(open, t)
+	}
+	slices.SortFunc(open, func(x, y *task) int { return strings.Compare(x.id(), y.id()) })
+	note, err := json.Marshal(open)
+	a.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	p := Progress{Lane: a.lane(), N: a.progress.N + 1, Cursor: a.reached, Note: note}
+	if err := a.n.record(ctx, p); err != nil {
+		return err
+	}
+	a.progress, a.changed = p, 0
+	return nil
+}
+
+// fireAtOnce is how many deadlines one transaction takes.
+const fireAtOnce = 256
+
+// fire decides on the deadlines that are due, oldest first, and hands effects
+// whose retry is due to the performers.
+func (a *agenda) fire(ctx context.Context) (bool, error) {
+	due, retries := a.due()
+	if retries {
+		a.wakePerformers()
+	}
+	if len(due) == 0 {
+		return retries, nil
+	}
+	w := &work{}
+	for _, t := range due {
+		w.items = append(w.items, a.fired(t))
+	}
+	end := a.n.rt.beginBatch(ctx, a.n, w.items)
+	err := a.n.process(ctx, w)
+	end(err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, t := range due {
+		if err != nil {
+			a.alarms.push(t)
+			continue
+		}
+		if err := w.items[i].err; err != nil {
+			a.failed(t, "deadline "+t.Deadline.Name, err)
+			continue
+		}
+		t.settled = true
+	}
+	return true, err
+}
+
+// due takes the tasks whose time has come.
+func (a *agenda) due() (deadlines []*task, retries bool) {
+	now := a.n.rt.now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(deadlines) < fireAtOnce {
+		t := a.alarms.pop(now)
+		if t == nil {
+			break
+		}
+		if a.tasks[t.id()] != t || t.settled || t.busy {
+			continue // it ended, or was replaced
+		}
+		if t.Effect != nil {
+			t.busy, retries = true, true
+			a.ready = append(a.ready, t)
+			continue
+		}
+		deadlines = append(deadlines, t)
+	}
+	return deadlines, retries
+}
+
+// failed puts a task off whose handler did not decide. Money or goods may hang
+// on it, so it is never given up; the log and the metrics say that it hangs.
+func (a *agenda) failed(t *task, what string, err error) {
+	t.attempts++
+	t.at = a.n.rt.now().Add(a.n.rt.backoff(t.attempts, 100*time.Millisecond, 30*time.Second))
+	t.busy = false
+	a.alarms.push(t)
+	a.n.rt.log.Error("decision failed; trying again", "service", a.n.svc.name, "what", what, "stream", t.Stream,
+		"correlation_id", t.Correlation, "attempts", t.attempts, "retry_at", t.at, "error", err)
+}
+
+// fired is the item of a deadline.
+func (a *agenda) fired(t *task) *item {
+	category, id, _ := strings.Cut(t.Stream, ":")
+	it := &item{
+		correlation: t.Correlation, causation: t.Stream + "/deadline/" + t.Deadline.Name, parent: t.Trace,
+		closing: &closing{key: a.n.svc.key(category, id), deadline: *t.Deadline},
+	}
+	dl := a.n.svc.deadlines[category+"/"+t.Deadline.Name]
+	if dl == nil {
+		// The program that set it knew what to do and this one does not. It
+		// ends here, visibly.
+		it.step = &step{Step: Step{Name: "deadline " + t.Deadline.Name}, service: a.n.svc}
+		it.decide = func(*Decision) error {
+			return fmt.Errorf("deadline %q of category %s is not declared in this program", t.Deadline.Name, category)
+		}
+		return it
+	}
+	it.step, it.decide = dl.step, func(d *Decision) error { return dl.do(d, id) }
+	return it
+}
+
+// key names a state of the service by its category.
+func (s *Service) key(category, id string) Key {
+	for _, k := range s.entities {
+		if k.Category == category {
+			k.ID = id
+			return k
+		}
+	}
+	return Key{Category: category, ID: id, Sourced: true}
+}
+
+// next is when the first deadline or retry is due.
+func (a *agenda) next() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.alarms) > 0 {
+		t := a.alarms[0].task
+		if a.tasks[t.id()] == t && !t.settled && !t.busy {
+			return a.alarms[0].at
+		}
+		a.alarms.drop()
+	}
+	return time.Time{}
+}

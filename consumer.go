@@ -1,0 +1,321 @@
+package courante
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// consumer is the owner of lane k of a service: it takes the lane's events of
+// all source logs, decides on them in batches and records its progress in the
+// same transaction. One owner for lane k of all logs keeps the events of a key
+// in one pair of hands.
+//
+// It keeps in memory what it wrote last. Whenever a commit fails in a way that
+// makes its memory doubtful (another owner, an answer lost), it forgets
+// everything and reads its place again.
+type consumer struct {
+	n       *node
+	k       int
+	actor   *Actor
+	opened  bool
+	broken  error // it stopped for good and says why
+	sources []*source
+	lanes   int                 // of the generation that it works in; see plan
+	waiting bool                // for other lanes to finish an epoch
+	aside   map[string][]Parked // messages set aside, by key, in order
+}
+
+// farBehind is how many ticks the recorded progress may lag behind what was
+// skipped. It bounds what a restart reads again.
+const farBehind = 1000
+
+func (c *consumer) step(ctx context.Context) (bool, error) {
+	if c.broken != nil {
+		return false, nil
+	}
+	worked, err := c.try(ctx)
+	var lost *LogBrokenError
+	switch {
+	case err == nil:
+		return worked, nil
+	case errors.As(err, &lost), errors.Is(err, errNewerProgram):
+		c.stop(ctx, err)
+		return false, nil
+	case errors.Is(err, ErrFenced):
+		c.close()
+		c.n.rt.log.Info("another owner has the lane; reading its place again", "service", c.n.svc.name, "lane", c.k)
+		return true, nil
+	default:
+		c.close()
+		return false, err
+	}
+}
+
+// stop ends the consumer for good: going on could lose or repeat events.
+func (c *consumer) stop(ctx context.Context, err error) {
+	c.close()
+	c.broken = err
+	c.n.setStopped(err)
+	c.n.rt.log.Error("subscriber stopped", "service", c.n.svc.name, "lane", c.k, "error", err)
+	c.n.rt.metrics.stopped.Add(ctx, 1, c.n.attrs)
+}
+
+func (c *consumer) try(ctx context.Context) (bool, error) {
+	if !c.opened {
+		if err := c.open(ctx); err != nil {
+			return false, err
+		}
+	}
+	if worked, err := c.retry(ctx); worked || err != nil {
+		return worked, err
+	}
+	w, moved, err := c.fetch(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(w.items) > 0 || len(w.progress) > 0 {
+		if err := c.run(ctx, w); err != nil {
+			return false, err
+		}
+		c.recorded(ctx, w)
+		moved = true
+	}
+	if moved {
+		for _, s := range c.sources {
+			c.n.publish(s)
+		}
+		c.n.signalProgress()
+	} else if c.waiting {
+		return c.proceed(ctx)
+	}
+	return moved, nil
+}
+
+// fetch takes the next events of all source logs, as many as make a batch.
+func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
+	w = &work{}
+	for _, s := range c.sources {
+		if s.feed == nil {
+			continue
+		}
+		events, to, err := s.feed.Fetch(ctx, c.n.rt.cfg.Batch)
+		if err != nil {
+			return nil, false, err
+		}
+		end, bounded := s.end()
+		last := bounded && !to.Before(end)
+		if last {
+			to = end
+		}
+		taken := 0
+		for i := range events {
+			if bounded && !end.Covers(&events[i]) || s.coveredBefore(&events[i]) {
+				continue
+			}
+			w.items = append(w.items, c.items(&events[i])...)
+			taken++
+		}
+		moved = moved || to != s.reached
+		s.reached = to
+		if taken > 0 || last || to.Tick-s.progress.Cursor.Tick >= farBehind {
+			p := s.progress
+			p.N, p.Cursor, p.Note = p.N+1, to, nil
+			w.progress = append(w.progress, p)
+		}
+	}
+	return w, moved, nil
+}
+
+// run processes the work and remembers what was set aside.
+func (c *consumer) run(ctx context.Context, w *work) error {
+	w.aside = map[string]bool{}
+	for key := range c.aside {
+		w.aside[key] = true
+	}
+	end := c.n.rt.beginBatch(ctx, c.n, w.items)
+	err := c.n.process(ctx, w)
+	end(err)
+	if err != nil {
+		return err
+	}
+	if len(w.parked)+len(w.unparked) == 0 {
+		return nil
+	}
+	for i := range w.parked {
+		if p := &w.parked[i]; p.Cause != "" {
+			c.n.rt.log.Error("message set aside", "service", c.n.svc.name, "reaction", p.Reaction, "event_id", p.Event.ID(),
+				"correlation_id", p.Event.Correlation, "attempts", p.Attempts, "retry_at", p.RetryAt, "error", p.Cause)
+			c.n.rt.metrics.parked.Add(ctx, 1, c.n.attrs)
+		}
+	}
+	return c.loadAside(ctx)
+}
+
+// recorded takes over the progress that was written with the work.
+func (c *consumer) recorded(ctx context.Context, w *work) {
+	for _, p := range w.progress {
+		for _, s := range c.sources {
+			if s.progress.Lane != p.Lane {
+				continue
+			}
+			s.progress = p
+			if err := s.feed.Ack(ctx, p.Cursor); err != nil {
+				c.n.rt.log.Debug("ack failed; the events come again", "service", c.n.svc.name, "log", s.log, "error", err)
+			}
+			if end, bounded := s.end(); bounded && !p.Cursor.Before(end) {
+				s.feed.Close()
+				s.feed, c.waiting = nil, true
+				c.n.wakeConsumers()
+			}
+		}
+	}
+}
+
+// items makes the items of an event: one for each reaction to its type.
+func (c *consumer) items(e *Event) []*item {
+	reactions := c.n.svc.reactions[e.Type]
+	items := make([]*item, 0, len(reactions))
+	for _, r := range reactions {
+		items = append(items, c.n.deliver(e, r))
+	}
+	return items
+}
+
+func (n *node) deliver(e *Event, r *reaction) *item {
+	it := &item{
+		step: r.step, event: e, reaction: r.Name, correlation: e.Correlation, causation: e.ID(), parent: e.Trace,
+	}
+	keys, do, err := r.decode(e)
+	it.keys, it.decide = keys, do
+	if err != nil {
+		it.decide = func(*Decision) error { return err }
+	}
+	return it
+}
+
+// retry takes up the messages of one key whose time has come: the one that
+// failed and what waits behind it, in order.
+func (c *consumer) retry(ctx context.Context) (bool, error) {
+	key, ok := c.due()
+	if !ok {
+		return false, nil
+	}
+	w := &work{}
+	for i := range c.aside[key] {
+		p := &c.aside[key][i]
+		it := c.n.deliver(&p.Event, c.n.reaction(p))
+		it.parkedID, it.attempts = p.ID, p.Attempts
+		w.items = append(w.items, it)
+	}
+	return true, c.run(ctx, w)
+}
+
+// reaction finds the reaction that a parked message is for. If the program does
+// not declare it any more, the message stays parked and says so.
+func (n *node) reaction(p *Parked) *reaction {
+	for _, r := range n.svc.reactions[p.Event.Type] {
+		if r.Name == p.Reaction {
+			return r
+		}
+	}
+	gone := fmt.Errorf("reaction %q to %s is not declared in this program", p.Reaction, p.Event.Type)
+	return &reaction{
+		step:   &step{Step: Step{Name: p.Reaction}, service: n.svc},
+		decode: func(*Event) ([]Key, func(*Decision) error, error) { return nil, nil, Park(gone) },
+	}
+}
+
+// due returns the key whose retry is due; the smallest of several, for one
+// order in every run.
+func (c *consumer) due() (string, bool) {
+	now := c.n.rt.now()
+	best, found := "", false
+	for key, list := range c.aside {
+		head := list[0]
+		if head.RetryAt.IsZero() && head.Cause != "" || head.RetryAt.After(now) {
+			continue
+		}
+		if !found || key < best {
+			best, found = key, true
+		}
+	}
+	return best, found
+}
+
+// next is when the first retry is due.
+func (c *consumer) next() time.Time {
+	var first time.Time
+	for _, list := range c.aside {
+		if at := list[0].RetryAt; !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
+
+func (c *consumer) loadAside(ctx context.Context) error {
+	all, err := c.n.store.Parked(ctx, c.n.svc.name)
+	if err != nil {
+		return err
+	}
+	c.aside = map[string][]Parked{}
+	for _, p := range all {
+		if LaneOf(p.Key, c.lanes)%c.n.rt.cfg.Lanes == c.k {
+			c.aside[p.Key] = append(c.aside[p.Key], p)
+		}
+	}
+	return nil
+}
+
+// open reads the consumer's place: its lane epochs, its progress and what is
+// set aside.
+func (c *consumer) open(ctx context.Context) error {
+	c.close()
+	plan, err := c.n.plan(ctx)
+	if err != nil {
+		return err
+	}
+	c.lanes, c.waiting = plan.lanes, plan.waiting
+	for _, at := range plan.logs {
+		if at.epoch().Lanes != plan.lanes {
+			continue
+		}
+		for lane := c.k; lane < plan.lanes; lane += c.n.rt.cfg.Lanes {
+			s, err := c.n.openSource(ctx, at, lane)
+			if err != nil {
+				return err
+			}
+			c.sources = append(c.sources, s)
+			c.n.publish(s)
+		}
+	}
+	if err := c.loadAside(ctx); err != nil {
+		return err
+	}
+	c.opened = true
+	c.n.signalProgress()
+	return nil
+}
+
+// proceed opens the consumer anew if an epoch that it waited for is over.
+func (c *consumer) proceed(ctx context.Context) (bool, error) {
+	plan, err := c.n.plan(ctx)
+	if err != nil {
+		return false, err
+	}
+	if plan.lanes == c.lanes && !plan.ahead(c.sources) {
+		return false, nil
+	}
+	return true, c.open(ctx)
+}
+
+func (c *consumer) close() {
+	for _, s := range c.sources {
+		if s.feed != nil {
+			s.feed.Close()
+		}
+	}
+	c.sources, c.aside, c.opened = nil, nil, false
+}

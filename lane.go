@@ -1,0 +1,353 @@
+package courante
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// source is one lane of one source log, in the hands of a consumer.
+type source struct {
+	placeInLog
+	lane     int
+	progress Progress // as recorded
+	reached  Cursor   // how far the feed has come; ahead of progress after events of other lanes
+	feed     Feed     // nil once the lane's epoch is finished
+	former   []Cursor // where the lanes of the epoch before ended
+}
+
+// placeInLog is the lane epoch in which a subscriber is in a source log.
+type placeInLog struct {
+	log     string
+	epochs  []LaneEpoch
+	current int // index in epochs
+}
+
+func (p *placeInLog) epoch() LaneEpoch { return p.epochs[p.current] }
+
+// end is where the current epoch ends, if another one follows.
+func (p *placeInLog) end() (Cursor, bool) {
+	if p.current+1 < len(p.epochs) {
+		return p.epochs[p.current+1].From, true
+	}
+	return Cursor{}, false
+}
+
+// coveredBefore reports whether a lane of the epoch before has handled the
+// event: an owner that had not heard of the new epoch yet may have gone past
+// the border.
+func (s *source) coveredBefore(e *Event) bool {
+	if s.former == nil {
+		return false
+	}
+	before := s.epochs[s.current-1]
+	return contains(before.Types, e.Type) && s.former[LaneOf(e.Key(), before.Lanes)].Covers(e)
+}
+
+// plan says in which lane epoch a service is in each of its source logs.
+//
+// Epochs of one lane count form a generation. A new lane count sends keys to
+// other lanes, so every log has to finish the old count before any begins the
+// new one; otherwise two owners could hold the same key at once.
+type plan struct {
+	logs    []placeInLog
+	lanes   int  // lane count of the generation
+	waiting bool // some epoch has a successor, so there will be something to do when it is finished
+}
+
+// errNewerProgram stops a consumer whose program is not the newest any more.
+var errNewerProgram = errors.New("a newer program with other reactions or lanes has taken over; this one no longer consumes")
+
+// plan reads, and at the first call declares, the lane epochs of the service.
+func (n *node) plan(ctx context.Context) (plan, error) {
+	var p plan
+	for _, log := range n.sources {
+		epochs, err := n.epochs(ctx, log)
+		if err != nil {
+			return p, err
+		}
+		at := placeInLog{log: log, epochs: epochs}
+		for at.current < len(epochs)-1 {
+			_, finished, err := n.finals(ctx, &at)
+			if err != nil {
+				return p, err
+			}
+			if !finished {
+				break
+			}
+			at.current++
+		}
+		p.logs = append(p.logs, at)
+	}
+	// The generation is that of the log which has most lane counts before it.
+	most := -1
+	for i := range p.logs {
+		changes := 0
+		for j := p.logs[i].current; j+1 < len(p.logs[i].epochs); j++ {
+			p.waiting = true
+			if p.logs[i].epochs[j].Lanes != p.logs[i].epochs[j+1].Lanes {
+				changes++
+			}
+		}
+		if changes > most {
+			most, p.lanes = changes, p.logs[i].epoch().Lanes
+		}
+	}
+	return p, nil
+}
+
+// ahead reports whether the plan is further than the sources are.
+func (p *plan) ahead(sources []*source) bool {
+	for i := range p.logs {
+		if p.logs[i].epoch().Lanes != p.lanes {
+			continue
+		}
+		found := false
+		for _, s := range sources {
+			if s.log == p.logs[i].log {
+				found = true
+				if p.logs[i].current > s.current {
+					return true
+				}
+			}
+		}
+		if !found {
+			return true
+		}
+	}
+	return false
+}
+
+// finals returns where the lanes of the current epoch stand, and whether all of
+// them have reached its end.
+func (n *node) finals(ctx context.Context, at *placeInLog) (ends []Cursor, finished bool, err error) {
+	end, bounded := at.end()
+	finished = bounded
+	for k := range at.epoch().Lanes {
+		p, err := n.progress(ctx, at, k)
+		if err != nil {
+			return nil, false, err
+		}
+		ends = append(ends, p.Cursor)
+		finished = finished && !p.Cursor.Before(end)
+	}
+	return ends, finished, nil
+}
+
+// progress reads what a lane has recorded; a lane without a record stands at
+// the beginning of its epoch.
+func (n *node) progress(ctx context.Context, at *placeInLog, lane int) (Progress, error) {
+	l := Lane{Subscriber: n.svc.name, Log: at.log, Epoch: at.epoch().N, K: lane}
+	p, err := n.store.Progress(ctx, l)
+	if errors.Is(err, ErrNotFound) {
+		return Progress{Lane: l, Cursor: at.epoch().From}, nil
+	}
+	return p, err
+}
+
+func (n *node) openSource(ctx context.Context, at placeInLog, lane int) (*source, error) {
+	s := &source{placeInLog: at, lane: lane}
+	var err error
+	if s.progress, err = n.progress(ctx, &at, lane); err != nil {
+		return nil, err
+	}
+	s.reached = s.progress.Cursor
+	if at.current > 0 {
+		before := at
+		before.current--
+		if s.former, _, err = n.finals(ctx, &before); err != nil {
+			return nil, err
+		}
+	}
+	if end, bounded := s.end(); bounded && !s.reached.Before(end) {
+		return s, nil // finished
+	}
+	s.feed, err = n.rt.transport.Open(ctx, s.progress.Lane, at.epoch(), s.reached)
+	return s, err
+}
+
+// epochs returns the lane epochs of a source log. The first call of a process
+// adds one if the declaration differs from the last that is recorded, and takes
+// the lanes of the epoch before away from whoever still runs them.
+func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
+	list, err := n.store.LaneEpochs(ctx, n.svc.name, log)
+	if err != nil {
+		return nil, err
+	}
+	want := LaneEpoch{Subscriber: n.svc.name, Log: log, N: len(list) + 1, Types: n.typesFrom(log), Lanes: n.rt.cfg.Lanes}
+	same := len(list) > 0 && list[len(list)-1].Lanes == want.Lanes && slices.Equal(list[len(list)-1].Types, want.Types)
+	if n.declaredEpoch(log) {
+		if !same {
+			return nil, errNewerProgram
+		}
+		return list, nil
+	}
+	if !same {
+		if len(list) > 0 { // a new subscriber begins at the start of the log
+			if want.From, err = n.rt.tails[log].store.Head(ctx); err != nil {
+				return nil, err
+			}
+		}
+		err := n.store.AddLaneEpoch(ctx, want)
+		if errors.Is(err, ErrFenced) {
+			return n.epochs(ctx, log) // another instance was faster
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, want)
+	}
+	if len(list) > 1 {
+		if err := n.takeOver(ctx, &placeInLog{log: log, epochs: list, current: len(list) - 2}); err != nil {
+			return nil, err
+		}
+	}
+	n.setDeclared(log)
+	return list, nil
+}
+
+// takeOver appends to every unfinished lane of an epoch a row that changes
+// nothing but the number: an owner that does not know of the next epoch yet
+// fails at its next commit and looks again.
+func (n *node) takeOver(ctx context.Context, at *placeInLog) error {
+	end, _ := at.end()
+	for k := 0; k < at.epoch().Lanes; {
+		p, err := n.progress(ctx, at, k)
+		if err != nil {
+			return err
+		}
+		if p.Cursor.Before(end) {
+			p.N++
+			p.Note = json.RawMessage(fmt.Sprintf(`{"next_lane_epoch":%d}`, at.epoch().N+1))
+			err := n.record(ctx, p)
+			if errors.Is(err, ErrFenced) {
+				continue // its owner was faster; again
+			}
+			if err != nil {
+				return err
+			}
+		}
+		k++
+	}
+	return nil
+}
+
+// record writes one progress row on its own.
+func (n *node) record(ctx context.Context, p Progress) error {
+	unit, err := n.store.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer unit.Rollback(ctx)
+	_, err = unit.Commit(ctx, Changes{Progress: []Progress{p}})
+	return err
+}
+
+func (n *node) declaredEpoch(log string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.declared[log]
+}
+
+func (n *node) setDeclared(log string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.declared == nil {
+		n.declared = map[string]bool{}
+	}
+	n.declared[log] = true
+}
+
+// typesFrom returns the event types of a log that the service reacts to, sorted.
+func (n *node) typesFrom(log string) []string {
+	var types []string
+	for _, typ := range n.svc.types {
+		if from := n.rt.emitter(typ); from == log || from == "" {
+			types = append(types, typ)
+		}
+	}
+	slices.Sort(types)
+	return types
+}
+
+// emitter returns the service of this runtime that emits the type, "" if none.
+func (rt *Runtime) emitter(typ string) string {
+	for _, n := range rt.nodes {
+		if _, ok := n.svc.events[typ]; ok {
+			return n.svc.name
+		}
+	}
+	return ""
+}
+
+// sourceLogs returns the logs that may hold events the service reacts to: those
+// of the services that emit them and, for types that nobody in this process
+// emits, those of all foreign sources.
+func (n *node) sourceLogs() []string {
+	logs := map[string]bool{}
+	for _, typ := range n.svc.types {
+		if from := n.rt.emitter(typ); from != "" {
+			logs[from] = true
+			continue
+		}
+		for _, s := range n.rt.cfg.Sources {
+			logs[s.Log()] = true
+		}
+	}
+	var names []string
+	for name := range logs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// publish tells readers in other goroutines how far a lane has come.
+func (n *node) publish(s *source) {
+	at := s.reached
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.places == nil {
+		n.places = map[Lane]Cursor{}
+	}
+	n.places[s.progress.Lane] = at
+}
+
+// reached reports whether the service has processed a log up to the place.
+func (n *node) reached(log string, to Cursor) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	newest := 0
+	for lane := range n.places {
+		if lane.Log == log {
+			newest = max(newest, lane.Epoch)
+		}
+	}
+	if newest == 0 {
+		return false // not opened yet
+	}
+	found := 0
+	for lane, at := range n.places {
+		if lane.Log == log && lane.Epoch == newest {
+			if at.Before(to) {
+				return false
+			}
+			found++
+		}
+	}
+	return found >= n.rt.cfg.Lanes
+}
+
+func (n *node) wakeConsumers() {
+	for _, c := range n.consumers {
+		c.actor.Wake()
+	}
+}
+
+func (n *node) setStopped(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stopped = err
+}
