@@ -5,11 +5,15 @@ package courante
 // conductor and no further code; the steps of all services that react, directly
 // or indirectly, to Starts are the saga. All its events carry the same
 // correlation id, and the streams of its entities the same key.
+//
+// [BuildSaga] collects those steps, and the graph that it returns can be
+// checked ([SagaGraph.Check]), drawn ([SagaGraph.Mermaid], [SagaGraph.Text])
+// and laid under the events of a running saga ([SagaProgress]).
 type Saga struct {
-	Name        string   // "order"
-	Starts      string   // type of the event that begins it
-	Completed   []string // types of events that end it well
-	Compensated []string // types of events that end it with everything undone
+	Name        string   `json:"name"`        // "order"
+	Starts      string   `json:"starts"`      // type of the event that begins it
+	Completed   []string `json:"completed"`   // types of events that end it well
+	Compensated []string `json:"compensated"` // types of events that end it with everything undone
 }
 
 // Saga declares a saga. The service that owns its first and last events does.
