@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -57,9 +58,13 @@ func (db *Database) Store(ctx context.Context, name string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{db: db, name: name, schema: schema, quoted: pgx.Identifier{schema}.Sanitize()}
-	if err := s.start(ctx); err != nil {
+	if err := s.refreshPart(ctx, db.pool); err != nil {
 		return nil, err
 	}
+	if err := s.Maintain(ctx, time.Now()); err != nil {
+		return nil, err
+	}
+	s.startAppender()
 	db.stores[name] = s
 	return s, nil
 }
@@ -92,3 +97,5 @@ func (s *Store) Schema() string { return s.schema }
 func (s *Store) sql(text string) string {
 	return strings.ReplaceAll(text, "{schema}", s.quoted)
 }
+
+func (s *Store) close() { s.appender.close() }

@@ -3,7 +3,9 @@
 create sequence {schema}.event_position cache 1; -- a cache would break the order of a stream
 
 -- The log, in parts that can be detached whole. Fixed-size columns first, so
--- that no padding is stored.
+-- that no padding is stored. Stream names compare by their bytes (collate "C"):
+-- writers lock and insert in this order, it must be the one that programs sort
+-- by, and it is the cheapest.
 create table {schema}.event (
     position    bigint not null default nextval('{schema}.event_position'),
     xid         xid8   not null default pg_current_xact_id(),
@@ -13,7 +15,7 @@ create table {schema}.event (
     part        int    not null,
     epoch       int    not null,
     schema      int    not null,
-    stream      text   not null,
+    stream      text   collate "C" not null,
     type        text   not null,
     correlation text   not null,
     causation   text   not null,
@@ -58,7 +60,7 @@ create table {schema}.sealed_tick (
 create table {schema}.state (
     row_version bigint not null,
     version bigint not null, -- of its stream: events emitted so far
-    stream  text primary key,
+    stream  text collate "C" primary key,
     data    json not null,
     open    json
 ) with (fillfactor = 70);
@@ -66,7 +68,7 @@ create table {schema}.state (
 -- Baselines of event-sourced states.
 create table {schema}.snapshot (
     version bigint not null,
-    stream  text not null,
+    stream  text collate "C" not null,
     data    json not null,
     open    json,
     primary key (stream, version)
@@ -120,10 +122,24 @@ create table {schema}.parked (
 create index on {schema}.parked (subscriber, id) where resolved is null;
 
 -- Answers by idempotency key, a partition a day, dropped whole after eight.
+-- The key is unique within a day only, so a key is looked for in all of them
+-- before it is written, and around midnight it is written under both days: two
+-- requests with one key that race each other meet on the primary key.
 create table {schema}.reply (
-    day  date  not null default (now() at time zone 'utc')::date,
-    key  text  not null,
+    day  date  not null,
+    key  text  collate "C" not null,
     hash bytea not null,
     body json  not null,
     primary key (key, day)
 ) partition by range (day);
+
+-- A unit's statements and its commit travel together; this is how a statement
+-- that wrote fewer rows than it should keeps the commit from being reached.
+create function {schema}.expect(what text, written bigint, wanted bigint) returns void
+language plpgsql as $$
+begin
+    if written <> wanted then
+        raise exception '% of % rows of % could be written', written, wanted, what
+            using errcode = 'CR001', table = what;
+    end if;
+end $$;
