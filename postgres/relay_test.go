@@ -205,8 +205,8 @@ func TestRelayTorture(t *testing.T) {
 	pool := testPool(t, url, writers+3)
 	ctx := t.Context()
 	if _, err := pool.Exec(ctx, `
-		create table stream (name int primary key, version bigint not null) with (fillfactor = 20);
-		insert into stream select n, 0 from generate_series(1, 200) n;
+		create table stream (name int primary key);
+		insert into stream select generate_series(1, 200);
 		create table inbox (id bigint generated always as identity primary key);
 		create index on orders.event (position)`, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
@@ -227,21 +227,24 @@ func TestRelayTorture(t *testing.T) {
 				return err
 			}
 		}
-		stream, count := random.IntN(streams)+1, random.IntN(3)+1
+		number, count := random.IntN(streams)+1, random.IntN(3)+1
+		stream := fmt.Sprintf("order:%d", number)
+		if _, err := tx.Exec(ctx, "select from stream where name = $1 for update", number); err != nil {
+			return err
+		}
 		var version int64
-		if err := tx.QueryRow(ctx, "select version from stream where name = $1 for update", stream).Scan(&version); err != nil {
+		if err := tx.QueryRow(ctx, "select coalesce(max(version), 0) from orders.event where stream = $1", stream).Scan(&version); err != nil {
 			return err
 		}
 		for range count {
 			version++
-			if err := insertRaw(ctx, tx, db.Epoch(), 1, fmt.Sprintf("order:%d", stream), version); err != nil {
+			if err := insertRaw(ctx, tx, db.Epoch(), 1, stream, version); err != nil {
 				return err
 			}
 		}
 		// The hold is the workload: transactions commit in another order than
 		// they began.
-		_, err := tx.Exec(ctx, "update stream set version = $2 where name = $1 and pg_sleep($3) is not null", stream, version, random.Float64()*0.004)
-		if err != nil {
+		if _, err := tx.Exec(ctx, "select pg_sleep($1)", random.Float64()*0.004); err != nil {
 			return err
 		}
 		if random.IntN(100) < 3 {

@@ -2,11 +2,10 @@ package postgres
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"strings"
 	"sync"
 
-	"github.com/courante-dev/courante"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -20,9 +19,10 @@ type ticker struct {
 
 // Tick records, for every log of the database that has newly visible events,
 // the snapshot that ends its next tick, in one statement, and returns the logs
-// that moved. Several processes may tick at once: of two that made the same
-// tick the primary key keeps one, and the other has nothing to do. On a
-// standby it fails.
+// that moved. When it returns, everything that was committed before the call
+// has its tick. Several processes may tick at once: of two that made the same
+// tick the primary key keeps one, and the other looks whether that one saw all
+// that it saw. On a standby it fails.
 func (db *Database) Tick(ctx context.Context) ([]string, error) {
 	const doing = "tick"
 	conn, err := db.log.pool.Acquire(ctx)
@@ -30,43 +30,49 @@ func (db *Database) Tick(ctx context.Context) ([]string, error) {
 		return nil, translate(doing, err)
 	}
 	defer conn.Release()
-	// A further round is for a log registered since the statement was made, or
-	// for a proxy that moved the session to another server.
-	for range 3 {
+	var moved []string
+	// The first round is the last one unless something happened meanwhile:
+	// another ticker was first, a log was registered, or a proxy moved the
+	// session to another server.
+	for {
 		epoch, err := db.epochOf(ctx, conn.Conn())
 		if err != nil {
-			return nil, err
+			return moved, err
 		}
 		sql, logs, err := db.tickStatement(ctx, conn.Conn())
 		if err != nil {
-			return nil, err
+			return moved, err
 		}
 		found, err := runTick(ctx, conn.Conn(), sql, epoch)
 		if err != nil {
 			if onStandby(err) {
-				return nil, errStandby
+				err = errStandby
 			}
-			return nil, translate(doing, err)
+			return moved, translate(doing, err)
+		}
+		if len(found.moved) > 0 {
+			db.log.notifier.wake()
+			for _, log := range found.moved {
+				if !slices.Contains(moved, log) {
+					moved = append(moved, log)
+				}
+			}
 		}
 		if found.logs != logs {
 			db.forgetTickStatement()
 		}
 		if !found.inEpoch {
 			delete(conn.Conn().PgConn().CustomData(), epochKey)
-			continue
 		}
-		if len(found.moved) > 0 {
-			db.log.notifier.wake()
-		} else if found.logs != logs {
-			continue
+		if found.logs == logs && found.inEpoch && found.tried == len(found.moved) {
+			return moved, nil
 		}
-		return found.moved, nil
 	}
-	return nil, courante.Transient(errors.New("postgres: tick: the server or the registered logs change all the time"))
 }
 
 type tickResult struct {
 	moved   []string
+	tried   int  // ticks that were due; those not in moved somebody else made
 	logs    int  // registered now
 	inEpoch bool // the server is still of the epoch that was asked for
 }
@@ -78,7 +84,7 @@ func runTick(ctx context.Context, conn *pgx.Conn, sql string, epoch int32) (tick
 		return found, err
 	}
 	var log *string
-	_, err = pgx.ForEachRow(rows, []any{&log, &found.logs, &found.inEpoch}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&log, &found.tried, &found.logs, &found.inEpoch}, func() error {
 		if log != nil {
 			found.moved = append(found.moved, *log)
 		}
@@ -131,9 +137,9 @@ func (db *Database) tickStatement(ctx context.Context, conn *pgx.Conn) (sql stri
 // In a new epoch transaction ids start anew: the last tick of another epoch
 // counts as none, and all events of this epoch are new.
 //
-// The last row is always there: it counts the registered logs, so that a log
-// that another process registered is noticed, and says whether the server is
-// still the one whose epoch was given.
+// The last row is always there: it counts the ticks that were due, and the
+// registered logs, so that one that another process registered is noticed, and
+// says whether the server is still the one whose epoch was given.
 func tickSQL(schema string, logs []registeredLog) string {
 	var each strings.Builder
 	for i, l := range logs {
@@ -151,17 +157,19 @@ func tickSQL(schema string, logs []registeredLog) string {
 		from (` + incarnationQuery + `) as i(system, timeline)
 		join ` + schema + `.epoch e on e.system_identifier = i.system and e.timeline = i.timeline
 		where e.n = $1::int
-	), moved as (
-		insert into ` + schema + `.tick (log, n, epoch, high, snapshot)
+	), due as materialized (
 		select l.log, l.n, here.epoch, l.high, here.cur
 		from here cross join lateral (` + each.String() + `
 		) as l(log, n, high)
+	), moved as (
+		insert into ` + schema + `.tick (log, n, epoch, high, snapshot)
+		select log, n, epoch, high, cur from due
 		on conflict do nothing
 		returning log
 	)
-	select log, 0, true from moved
+	select log, 0, 0, true from moved
 	union all
-	select null, (select count(*)::int from ` + schema + `.log), exists (select from here)`
+	select null, (select count(*)::int from due), (select count(*)::int from ` + schema + `.log), exists (select from here)`
 }
 
 func tickOneSQL(schema string, l registeredLog) string {
