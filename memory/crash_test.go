@@ -199,25 +199,3 @@ func TestRepliesAreForgotten(t *testing.T) {
 	}
 	mustCommit(t, s, reply)
 }
-
-func TestRefusesWhatPostgreSQLRefuses(t *testing.T) {
-	t.Parallel()
-	s := memory.New(memory.Config{MaxEvent: 10}).Store("ordering")
-	for name, change := range map[string]func(*courante.Event){
-		"no data":       func(e *courante.Event) { e.Data = nil },
-		"invalid JSON":  func(e *courante.Event) { e.Data = []byte(`{`) },
-		"zero byte":     func(e *courante.Event) { e.Correlation = "a\x00" },
-		"invalid UTF-8": func(e *courante.Event) { e.Subject = "\xff" },
-	} {
-		e := event("", 0)
-		change(&e)
-		if _, err := s.Append(t.Context(), "order:1", 0, e); err == nil {
-			t.Errorf("%s: the event was stored", name)
-		}
-	}
-	large := event("", 0)
-	large.Data = []byte(`"123456789"`)
-	if _, err := s.Append(t.Context(), "order:1", 0, large); !errors.Is(err, courante.ErrTooLarge) {
-		t.Errorf("11 bytes of 10: error %v, want ErrTooLarge", err)
-	}
-}

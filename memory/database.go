@@ -19,10 +19,6 @@ type Config struct {
 	// it set the store starts no goroutine and waits on no channel. Default:
 	// nil, callers run freely and wait for one another by blocking.
 	Pause func(point string) error
-
-	// MaxEvent is the largest Data of an event in bytes; a larger one gives
-	// courante.ErrTooLarge. Default: 1 MiB.
-	MaxEvent int
 }
 
 // Points at which [Config.Pause] is called. An error that it returns at a point
@@ -56,8 +52,6 @@ const (
 	PointReply       = "reply"            // before Reply
 )
 
-const defaultMaxEvent = 1 << 20 // what one message of a broker and one row should hold at most
-
 // Database implements [courante.Database] in process. Its methods may be
 // called at once.
 type Database struct {
@@ -80,9 +74,6 @@ var _ courante.Database = (*Database)(nil)
 func New(config Config) *Database {
 	if config.Now == nil {
 		config.Now = time.Now
-	}
-	if config.MaxEvent == 0 {
-		config.MaxEvent = defaultMaxEvent
 	}
 	return &Database{
 		config:    config,

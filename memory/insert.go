@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -67,7 +68,10 @@ func (t *tx) normal(c courante.Changes) (courante.Changes, error) {
 		e := &c.Events[i]
 		e.Log, e.Epoch, e.Tick, e.Position, e.Xid = t.store.name, t.db.epoch, 0, 0, 0
 		e.Time = e.Time.UTC().Truncate(time.Microsecond)
-		if err := checkEvent(e, t.db.config.MaxEvent); err != nil {
+		if len(e.Data) == 0 {
+			e.Data = json.RawMessage("null")
+		}
+		if err := checkEvent(e); err != nil {
 			return c, err
 		}
 		if i > 0 && e.Stream == c.Events[i-1].Stream && e.Version != c.Events[i-1].Version+1 {

@@ -21,7 +21,7 @@ import (
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	var committed, unknown, conflicts, deadlocks, crashes, inverted int
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		w := simulate(seed)
 		if again := simulate(seed); again.trace.Sum64() != w.trace.Sum64() {
 			t.Fatalf("seed %d gives another history the second time", seed)

@@ -31,6 +31,9 @@ func (s *Store) Append(ctx context.Context, stream string, expected int64, event
 	for i := range events {
 		events[i].Stream, events[i].Version = stream, expected+1+int64(i)
 	}
+	if err := checkAppend(events); err != nil {
+		return courante.Receipt{}, fmt.Errorf("append to %s at version %d: %w", stream, expected, err)
+	}
 	s.db.mu.Lock()
 	if s.crashed {
 		s.db.mu.Unlock()
