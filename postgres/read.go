@@ -73,9 +73,10 @@ func behind(t courante.Tick) courante.Cursor {
 // readCall is one call of ReadLog.
 type readCall struct {
 	*Store
-	conn    *pgxpool.Conn
-	scanner scanner
-	max     int
+	conn     *pgxpool.Conn
+	scanner  scanner
+	max      int
+	detached int64 // tick up to which the log was detached, as the last query for ticks said
 }
 
 // read returns the next events and the cursor behind them. No events and the
@@ -95,6 +96,10 @@ func (r *readCall) read(ctx context.Context, after courante.Cursor) ([]courante.
 	}
 	if err := checkCursor(r.name, after, ticks); err != nil {
 		return nil, after, err
+	}
+	if first <= r.detached {
+		// The last ticks of a sealed part stay when it is detached.
+		return r.readSealed(ctx, after, first)
 	}
 	var before courante.Tick
 	window := ticks
@@ -258,19 +263,20 @@ func covering(ticks []courante.Tick, max int) int {
 func same(a, b courante.Tick) bool { return a.N == b.N && a.Hash() == b.Hash() }
 
 func (r *readCall) queryTicks(ctx context.Context, from int64, limit int) ([]courante.Tick, error) {
-	rows, err := r.conn.Query(ctx, "select n, epoch, high, snapshot::text from "+r.db.schema+
-		".tick where log = $1 and n >= $2 order by n limit $3", r.name, from, limit)
+	rows, err := r.conn.Query(ctx, "select n, epoch, high, snapshot::text, (select coalesce(max(last_tick), 0) from "+r.quoted+
+		".part where detached is not null) from "+r.db.schema+".tick where log = $1 and n >= $2 order by n limit $3", r.name, from, limit)
 	if err != nil {
 		return nil, err
 	}
-	return scanTicks(rows)
+	return scanTicks(rows, &r.detached)
 }
 
-func scanTicks(rows pgx.Rows) ([]courante.Tick, error) {
+// scanTicks reads rows of n, epoch, high and snapshot, and what else there is.
+func scanTicks(rows pgx.Rows, more ...any) ([]courante.Tick, error) {
 	var ticks []courante.Tick
 	var t courante.Tick
 	var snapshot string
-	_, err := pgx.ForEachRow(rows, []any{&t.N, &t.Epoch, &t.High, &snapshot}, func() (err error) {
+	_, err := pgx.ForEachRow(rows, append([]any{&t.N, &t.Epoch, &t.High, &snapshot}, more...), func() (err error) {
 		t.Snapshot, err = courante.ParseSnapshot(snapshot)
 		ticks = append(ticks, t)
 		return err

@@ -40,6 +40,9 @@ func (r *readCall) readSealed(ctx context.Context, after courante.Cursor, first 
 			return nil, after, err
 		}
 	}
+	if p := detachedAt(parts, first); p != nil {
+		return nil, after, broken(r.name, after, "part %d of the log, with ticks %d to %d, was detached; attach it again, or begin behind it", p.N, p.FirstTick, p.LastTick)
+	}
 	if first >= end {
 		if after.Tick == 0 {
 			return nil, after, nil // a log without ticks
@@ -50,9 +53,6 @@ func (r *readCall) readSealed(ctx context.Context, after courante.Cursor, first 
 	for _, p := range parts {
 		if p.Sealed.IsZero() || p.LastTick < first || len(events) > r.max {
 			continue
-		}
-		if !p.Detached.IsZero() {
-			return nil, after, broken(r.name, after, "part %d of the log, with ticks %d to %d, was detached; attach it again, or begin behind it", p.N, p.FirstTick, p.LastTick)
 		}
 		// One more than asked for tells whether the last tick is complete. The
 		// comparison of rows is what the index answers with one search.
@@ -79,6 +79,16 @@ func (r *readCall) readSealed(ctx context.Context, after courante.Cursor, first 
 		return nil, after, err
 	}
 	return events, next, nil
+}
+
+// detachedAt is the first detached part that a reader from the tick on needs.
+func detachedAt(parts []Part, tick int64) *Part {
+	for i, p := range parts {
+		if !p.Detached.IsZero() && p.LastTick >= tick {
+			return &parts[i]
+		}
+	}
+	return nil
 }
 
 func lastSealedTick(parts []Part) int64 {
