@@ -21,10 +21,10 @@ import (
 // an effect is still open is decided on the state, in the transaction that
 // ends it.
 type agenda struct {
-	n          *node
-	actor      *Actor
-	performers []*Actor
-	breakers   map[string]*breaker // by effect
+	n        *node
+	actor    *Actor
+	asked    chan struct{}       // wakes performers, one for each effect that is ready
+	breakers map[string]*breaker // by effect
 
 	// The actor's own.
 	opened   bool
@@ -59,7 +59,7 @@ type task struct {
 const recordEvery = 5000
 
 func newAgenda(n *node) *agenda {
-	a := &agenda{n: n, tasks: map[string]*task{}, breakers: map[string]*breaker{}}
+	a := &agenda{n: n, asked: make(chan struct{}, n.rt.cfg.Performers), tasks: map[string]*task{}, breakers: map[string]*breaker{}}
 	for name := range n.svc.effects {
 		a.breakers[name] = &breaker{}
 	}
@@ -162,7 +162,7 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 	if asked {
 		a.wakePerformers()
 	}
-	if a.changed >= recordEvery {
+	if a.changed >= recordEvery || a.reached.Tick-a.progress.Cursor.Tick >= 10*farBehind {
 		if err := a.checkpoint(ctx); err != nil {
 			return false, err
 		}

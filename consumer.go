@@ -114,7 +114,7 @@ func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 			if bounded && !end.Covers(&events[i]) || s.coveredBefore(&events[i]) {
 				continue
 			}
-			w.items = append(w.items, c.items(&events[i])...)
+			w.items = append(w.items, c.items(s, &events[i])...)
 			taken++
 		}
 		moved = moved || to != s.reached
@@ -174,11 +174,13 @@ func (c *consumer) recorded(ctx context.Context, w *work) {
 }
 
 // items makes the items of an event: one for each reaction to its type.
-func (c *consumer) items(e *Event) []*item {
+func (c *consumer) items(s *source, e *Event) []*item {
 	reactions := c.n.svc.reactions[e.Type]
 	items := make([]*item, 0, len(reactions))
 	for _, r := range reactions {
-		items = append(items, c.n.deliver(e, r))
+		it := c.n.deliver(e, r)
+		it.lane = s.progress.Lane
+		items = append(items, it)
 	}
 	return items
 }

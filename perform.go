@@ -156,8 +156,12 @@ func (a *agenda) wakePerformers() {
 	a.mu.Lock()
 	n := len(a.ready)
 	a.mu.Unlock()
-	for _, p := range a.performers[:min(n, len(a.performers))] {
-		p.Wake()
+	for range min(n, cap(a.asked)) {
+		select {
+		case a.asked <- struct{}{}:
+		default:
+			return // all of them are awake
+		}
 	}
 }
 

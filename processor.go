@@ -26,6 +26,7 @@ type item struct {
 	idem    *Reply   // key and hash of a call that is to be remembered
 
 	event    *Event // delivered event, nil for the others
+	lane     Lane   // that brought it
 	reaction string
 	parkedID int64 // >0: it was set aside before and is tried again
 	attempts int   // failures so far
@@ -163,7 +164,7 @@ func (w *work) split() (first, second *work) {
 	second = &work{items: w.items[half:], progress: slices.Clone(w.progress)}
 	for _, p := range w.progress {
 		for _, it := range slices.Backward(first.items) {
-			if it.event != nil && it.parkedID == 0 && it.event.Log == p.Log {
+			if it.event != nil && it.parkedID == 0 && it.lane == p.Lane {
 				p.Cursor, p.Note = it.event.Cursor(), nil
 				first.progress = append(first.progress, p)
 				break

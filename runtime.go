@@ -40,6 +40,11 @@ type Config struct {
 	// Beyond that a larger batch saves next to nothing and only waits longer.
 	Batch int
 
+	// TickEvery is the least time between two ticks; default 5 ms. A tick is one
+	// small commit, so a shorter one costs CPU under load and gains latency; with
+	// nothing to do there are no ticks at all.
+	TickEvery time.Duration
+
 	// Performers is how many effects of one service may be under way at once;
 	// default 64. Calls to the outside mostly wait.
 	Performers int
@@ -89,6 +94,7 @@ type Runtime struct {
 	transport Transport
 	actors    []*Actor
 	ticker    *Actor
+	nextTick  time.Time // the ticker's own: not before
 
 	mu      sync.Mutex // guards what follows
 	running bool
@@ -182,6 +188,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Batch == 0 {
 		c.Batch = 256
+	}
+	if c.TickEvery == 0 {
+		c.TickEvery = 5 * time.Millisecond
 	}
 	if c.Performers == 0 {
 		c.Performers = 64
@@ -300,7 +309,7 @@ func (s *Service) checkSteps() []error {
 
 // enlist makes the actors.
 func (rt *Runtime) enlist() {
-	rt.ticker = rt.actor("ticker", rt.tick, nil)
+	rt.ticker = rt.actor("ticker", rt.tick, func() time.Time { return rt.nextTick })
 	for _, log := range rt.logs() {
 		t := rt.tails[log]
 		t.actor = rt.actor("tail "+log, t.step, nil)
@@ -320,8 +329,9 @@ func (rt *Runtime) enlist() {
 				if len(n.svc.effects) == 0 {
 					break
 				}
-				n.agenda.performers = append(n.agenda.performers,
-					rt.actor(fmt.Sprintf("performer %s/%d", n.svc.name, i), n.agenda.perform, nil))
+				// They share one wake-up: whoever is idle takes it.
+				p := rt.actor(fmt.Sprintf("performer %s/%d", n.svc.name, i), n.agenda.perform, nil)
+				p.wake = n.agenda.asked
 			}
 		}
 	}
@@ -349,7 +359,12 @@ func (rt *Runtime) logs() []string {
 // Actors returns what the runtime does side by side, for simulations.
 func (rt *Runtime) Actors() []*Actor { return rt.actors }
 
+// tick makes the commits of the last moments visible to readers of the logs.
 func (rt *Runtime) tick(ctx context.Context) (bool, error) {
+	if rt.now().Before(rt.nextTick) {
+		return false, nil
+	}
+	rt.nextTick = time.Time{}
 	moved, err := rt.cfg.Database.Tick(ctx)
 	if err != nil {
 		return false, fmt.Errorf("tick: %w", err)
@@ -358,6 +373,9 @@ func (rt *Runtime) tick(ctx context.Context) (bool, error) {
 		if t := rt.tails[log]; t != nil {
 			t.actor.Wake()
 		}
+	}
+	if len(moved) > 0 {
+		rt.nextTick = rt.now().Add(rt.cfg.TickEvery)
 	}
 	return len(moved) > 0, nil
 }
@@ -372,6 +390,20 @@ func (rt *Runtime) grown(log string) {
 			n.agenda.actor.Wake()
 		}
 	}
+}
+
+// Stopped returns why lanes of services have stopped for good, by service; none
+// have if it is empty. A stopped lane waits for a person: see [LogBrokenError].
+func (rt *Runtime) Stopped() map[string]error {
+	stopped := map[string]error{}
+	for _, n := range rt.nodes {
+		n.mu.Lock()
+		if n.stopped != nil {
+			stopped[n.svc.name] = n.stopped
+		}
+		n.mu.Unlock()
+	}
+	return stopped
 }
 
 // Run runs the services until ctx ends, and returns when everything has

@@ -8,8 +8,46 @@ import (
 	"time"
 
 	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/courantetest"
 	"github.com/courante-dev/courante/memory"
 )
+
+func TestMain(m *testing.M) { courantetest.Main(m) }
+
+// base is a database and the way to its stores.
+type base struct {
+	db    courante.Database
+	store func(name string) courante.Store
+	fresh func(t *testing.T) base // another one of the same kind
+}
+
+// onEach runs the test on every store.
+func onEach(t *testing.T, test func(t *testing.T, b base)) {
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		test(t, inMemory(t))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, onPostgres(t))
+	})
+}
+
+func inMemory(*testing.T) base {
+	db := memory.New(memory.Config{})
+	return base{db, func(name string) courante.Store { return db.Store(name) }, inMemory}
+}
+
+func onPostgres(t *testing.T) base {
+	db := courantetest.Postgres(t)
+	stores := map[string]courante.Store{}
+	return base{db, func(name string) courante.Store {
+		if stores[name] == nil {
+			stores[name] = courantetest.PostgresStore(t, db, name)
+		}
+		return stores[name]
+	}, onPostgres}
+}
 
 // The domain of these tests: a desk takes bookings, a hotel keeps rooms and
 // asks a far-away registry for a licence for each.
@@ -142,12 +180,12 @@ func newDomain() *domain {
 	return d
 }
 
-// run starts the domain on a database in memory and stops it with the test.
-func (d *domain) run(t *testing.T, db *memory.Database, lanes int) {
+// run starts the domain on the database and stops it with the test.
+func (d *domain) run(t *testing.T, b base, lanes int) {
 	t.Helper()
 	rt, err := courante.NewRuntime(courante.Config{
-		Database: db, Lanes: lanes,
-		Services: []courante.Mount{{Service: d.desk, Store: db.Store("desk")}, {Service: d.hotel, Store: db.Store("hotel")}},
+		Database: b.db, Lanes: lanes,
+		Services: []courante.Mount{{Service: d.desk, Store: b.store("desk")}, {Service: d.hotel, Store: b.store("hotel")}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -209,196 +247,210 @@ func (d *domain) status(t *testing.T, id string) string {
 
 func TestOneBookingGoesAllTheWay(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	d.run(t, memory.New(memory.Config{}), 2)
-	d.doOpen(t, "ritz", 1)
-	if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "booking 1 is done", func() bool { return d.status(t, "1") == "done" })
-	if _, err := d.doBook(t.Context(), "2", "ritz"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "booking 2 finds no room", func() bool {
-		s, _, _ := d.stays.Get(t.Context(), "2")
-		return s.Status == "full"
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		d.run(t, b, 2)
+		d.doOpen(t, "ritz", 1)
+		if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "booking 1 is done", func() bool { return d.status(t, "1") == "done" })
+		if _, err := d.doBook(t.Context(), "2", "ritz"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "booking 2 finds no room", func() bool {
+			s, _, _ := d.stays.Get(t.Context(), "2")
+			return s.Status == "full"
+		})
+		if r, _, err := d.rooms.Get(t.Context(), "ritz"); err != nil || r.Free != 0 {
+			t.Errorf("rooms = %+v, %v; want none free", r, err)
+		}
 	})
-	if r, _, err := d.rooms.Get(t.Context(), "ritz"); err != nil || r.Free != 0 {
-		t.Errorf("rooms = %+v, %v; want none free", r, err)
-	}
 }
 
 func TestManyBookingsAtOnceNeitherOverbookNorGetLost(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	d.run(t, memory.New(memory.Config{}), 3)
-	d.doOpen(t, "ritz", 150)
-	const n = 400
-	errs := make(chan error, n)
-	for i := range n {
-		go func() {
-			_, err := d.doBook(t.Context(), fmt.Sprint(i), "ritz")
-			errs <- err
-		}()
-	}
-	for range n {
-		if err := <-errs; err != nil {
-			t.Fatal(err)
-		}
-	}
-	counts := map[string]int{}
-	until(t, "all bookings ended", func() bool {
-		clear(counts)
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		d.run(t, b, 3)
+		d.doOpen(t, "ritz", 150)
+		const n = 400
+		errs := make(chan error, n)
 		for i := range n {
-			s, _, _ := d.stays.Get(t.Context(), fmt.Sprint(i))
-			counts[s.Status]++
+			go func() {
+				_, err := d.doBook(t.Context(), fmt.Sprint(i), "ritz")
+				errs <- err
+			}()
 		}
-		return counts["licensed"]+counts["full"] == n
+		for range n {
+			if err := <-errs; err != nil {
+				t.Fatal(err)
+			}
+		}
+		counts := map[string]int{}
+		until(t, "all bookings ended", func() bool {
+			clear(counts)
+			for i := range n {
+				s, _, _ := d.stays.Get(t.Context(), fmt.Sprint(i))
+				counts[s.Status]++
+			}
+			return counts["licensed"]+counts["full"] == n
+		})
+		if counts["licensed"] != 150 || counts["full"] != n-150 {
+			t.Errorf("ended as %v, want 150 licensed and %d full", counts, n-150)
+		}
 	})
-	if counts["licensed"] != 150 || counts["full"] != n-150 {
-		t.Errorf("ended as %v, want 150 licensed and %d full", counts, n-150)
-	}
 }
 
 func TestPoisonedKeyParksAloneAndItsNeighboursGoOn(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	d.onBooked = func(id string) error {
-		if id == "poison" {
-			panic("poisoned")
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		d.onBooked = func(id string) error {
+			if id == "poison" {
+				panic("poisoned")
+			}
+			return nil
 		}
-		return nil
-	}
-	db := memory.New(memory.Config{})
-	d.run(t, db, 1)
-	d.doOpen(t, "ritz", 10)
-	for _, id := range []string{"a", "poison", "b"} {
-		if _, err := d.doBook(t.Context(), id, "ritz"); err != nil {
-			t.Fatal(err)
+		d.run(t, b, 1)
+		d.doOpen(t, "ritz", 10)
+		for _, id := range []string{"a", "poison", "b"} {
+			if _, err := d.doBook(t.Context(), id, "ritz"); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	until(t, "the neighbours are done", func() bool { return d.status(t, "a") == "done" && d.status(t, "b") == "done" })
-	parked, err := db.Store("hotel").Parked(t.Context(), "hotel")
-	if err != nil || len(parked) != 1 || parked[0].Key != "poison" || parked[0].Reaction != "keep room" {
-		t.Fatalf("parked = %+v, %v; want the poisoned booking alone", parked, err)
-	}
+		until(t, "the neighbours are done", func() bool { return d.status(t, "a") == "done" && d.status(t, "b") == "done" })
+		parked, err := b.store("hotel").Parked(t.Context(), "hotel")
+		if err != nil || len(parked) != 1 || parked[0].Key != "poison" || parked[0].Reaction != "keep room" {
+			t.Fatalf("parked = %+v, %v; want the poisoned booking alone", parked, err)
+		}
+	})
 }
 
 func TestFailingHandlerIsRetriedInTheOrderOfItsKey(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	failures := 2
-	d.onBooked = func(id string) error {
-		if id == "1" && failures > 0 {
-			failures--
-			return errors.New("not now")
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		failures := 2
+		d.onBooked = func(id string) error {
+			if id == "1" && failures > 0 {
+				failures--
+				return errors.New("not now")
+			}
+			return nil
 		}
-		return nil
-	}
-	db := memory.New(memory.Config{})
-	d.run(t, db, 1)
-	d.doOpen(t, "ritz", 10)
-	if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the booking is done after two failures", func() bool { return d.status(t, "1") == "done" })
-	if parked, err := db.Store("hotel").Parked(t.Context(), "hotel"); err != nil || len(parked) != 0 {
-		t.Errorf("parked = %+v, %v; want none left", parked, err)
-	}
+		d.run(t, b, 1)
+		d.doOpen(t, "ritz", 10)
+		if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the booking is done after two failures", func() bool { return d.status(t, "1") == "done" })
+		if parked, err := b.store("hotel").Parked(t.Context(), "hotel"); err != nil || len(parked) != 0 {
+			t.Errorf("parked = %+v, %v; want none left", parked, err)
+		}
+	})
 }
 
 func TestDeadlineEndsWhatTheOutsideDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	d.patience = 50 * time.Millisecond
-	d.registry = func(ctx context.Context, _, _ string) (string, error) { <-ctx.Done(); return "", ctx.Err() }
-	d.run(t, memory.New(memory.Config{}), 2)
-	d.doOpen(t, "ritz", 1)
-	if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the stay expires", func() bool {
-		s, _, _ := d.stays.Get(t.Context(), "1")
-		return s.Status == "expired"
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		d.patience = 50 * time.Millisecond
+		d.registry = func(ctx context.Context, _, _ string) (string, error) { <-ctx.Done(); return "", ctx.Err() }
+		d.run(t, b, 2)
+		d.doOpen(t, "ritz", 1)
+		if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the stay expires", func() bool {
+			s, _, _ := d.stays.Get(t.Context(), "1")
+			return s.Status == "expired"
+		})
 	})
 }
 
 func TestLostReplyIsResolvedByAsking(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	calls := make(chan string, 10)
-	d.registry = func(_ context.Context, key, _ string) (string, error) {
-		calls <- key
-		return "", courante.Unknown(errors.New("reply lost"))
-	}
-	d.find = func(_ context.Context, key, _ string) (string, bool, error) { return "found " + key, true, nil }
-	d.run(t, memory.New(memory.Config{}), 2)
-	d.doOpen(t, "ritz", 1)
-	if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the stay is licensed", func() bool {
-		s, _, _ := d.stays.Get(t.Context(), "1")
-		return s.Status == "licensed"
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		calls := make(chan string, 10)
+		d.registry = func(_ context.Context, key, _ string) (string, error) {
+			calls <- key
+			return "", courante.Unknown(errors.New("reply lost"))
+		}
+		d.find = func(_ context.Context, key, _ string) (string, bool, error) { return "found " + key, true, nil }
+		d.run(t, b, 2)
+		d.doOpen(t, "ritz", 1)
+		if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the stay is licensed", func() bool {
+			s, _, _ := d.stays.Get(t.Context(), "1")
+			return s.Status == "licensed"
+		})
+		if len(calls) != 1 {
+			t.Errorf("the registry was called %d times, want once", len(calls))
+		}
 	})
-	if len(calls) != 1 {
-		t.Errorf("the registry was called %d times, want once", len(calls))
-	}
 }
 
 func TestSameIdempotencyKeyGivesTheFirstAnswer(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	d.run(t, memory.New(memory.Config{}), 2)
-	d.doOpen(t, "ritz", 1)
-	call := func(hash byte) (courante.Result, error) {
-		return d.book.Do(t.Context(), courante.Call{
-			Keys: []courante.Key{d.bookings.Key("1")}, Idempotency: "POST /bookings k1", Hash: [32]byte{hash},
-			Do: func(dec *courante.Decision) error {
-				b := d.bookings.Load(dec, "1")
-				if b.Exists() {
-					return courante.Reject("conflict", "exists")
-				}
-				b.Emit(booked{"1", "ritz"})
-				dec.Reply("first")
-				return nil
-			}})
-	}
-	first, err := call(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := call(1)
-	if err != nil || !again.Repeated || string(again.Reply) != string(first.Reply) || again.Token != first.Token {
-		t.Errorf("second call = %+v, %v; want the first answer %+v", again, err, first)
-	}
-	var no *courante.Rejection
-	if _, err := call(2); !errors.As(err, &no) || no.Code != "key_reused" {
-		t.Errorf("other request with the key: %v, want key_reused", err)
-	}
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		d.run(t, b, 2)
+		d.doOpen(t, "ritz", 1)
+		call := func(hash byte) (courante.Result, error) {
+			return d.book.Do(t.Context(), courante.Call{
+				Keys: []courante.Key{d.bookings.Key("1")}, Idempotency: "POST /bookings k1", Hash: [32]byte{hash},
+				Do: func(dec *courante.Decision) error {
+					b := d.bookings.Load(dec, "1")
+					if b.Exists() {
+						return courante.Reject("conflict", "exists")
+					}
+					b.Emit(booked{"1", "ritz"})
+					dec.Reply("first")
+					return nil
+				}})
+		}
+		first, err := call(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := call(1)
+		if err != nil || !again.Repeated || string(again.Reply) != string(first.Reply) || again.Token != first.Token {
+			t.Errorf("second call = %+v, %v; want the first answer %+v", again, err, first)
+		}
+		var no *courante.Rejection
+		if _, err := call(2); !errors.As(err, &no) || no.Code != "key_reused" {
+			t.Errorf("other request with the key: %v, want key_reused", err)
+		}
+	})
 }
 
 func TestTokenWaitsForTheSubscriber(t *testing.T) {
 	t.Parallel()
-	d := newDomain()
-	gate := make(chan struct{})
-	d.onBooked = func(string) error { <-gate; return nil }
-	d.run(t, memory.New(memory.Config{}), 2)
-	d.doOpen(t, "ritz", 1)
-	res, err := d.doBook(t.Context(), "1", "ritz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := d.hotel.Await(short, res.Token); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Await while the hotel has not handled the booking: %v, want the deadline", err)
-	}
-	close(gate)
-	if err := d.hotel.Await(t.Context(), res.Token); err != nil {
-		t.Fatal(err)
-	}
-	if s, _, err := d.stays.Get(t.Context(), "1"); err != nil || s.Status == "" {
-		t.Errorf("after Await the stay is %+v, %v; want it kept", s, err)
-	}
+	onEach(t, func(t *testing.T, b base) {
+		d := newDomain()
+		gate := make(chan struct{})
+		d.onBooked = func(string) error { <-gate; return nil }
+		d.run(t, b, 2)
+		d.doOpen(t, "ritz", 1)
+		res, err := d.doBook(t.Context(), "1", "ritz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := d.hotel.Await(short, res.Token); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Await while the hotel has not handled the booking: %v, want the deadline", err)
+		}
+		close(gate)
+		if err := d.hotel.Await(t.Context(), res.Token); err != nil {
+			t.Fatal(err)
+		}
+		if s, _, err := d.stays.Get(t.Context(), "1"); err != nil || s.Status == "" {
+			t.Errorf("after Await the stay is %+v, %v; want it kept", s, err)
+		}
+	})
 }

@@ -39,6 +39,17 @@ type Feed interface {
 	Close()
 }
 
+// LogTransport is the transport that needs no broker: each lane reads the logs
+// of the stores itself. A runtime makes its own, which shares the newest events
+// between lanes.
+func LogTransport(stores ...Store) Transport {
+	tails := map[string]*tail{}
+	for _, s := range stores {
+		tails[s.Log()] = newTail(nil, s)
+	}
+	return &logTransport{tails: tails}
+}
+
 // logTransport serves lanes from the logs themselves: each feed reads the
 // source log at its own place and keeps what belongs to its lane.
 type logTransport struct {
