@@ -60,6 +60,7 @@ var stateCases = []storeCase{{
 		}}})
 		// A slow process may store an older one, or the same one again.
 		t.mustCommit(courante.Changes{Snapshots: []courante.State{{Key: sourced, Version: 3, Row: 3, Data: json.RawMessage(`"three"`)}}})
+		t.wantSourced(4, `"four"`, 5, 6)
 		t.mustCommit(courante.Changes{Snapshots: []courante.State{{
 			Key: sourced, Version: 4, Row: 4, Data: json.RawMessage(`"four"`), Open: courante.Open{Deadlines: []courante.Deadline{due}},
 		}}})

@@ -50,6 +50,25 @@ func TestCrashRollsBackAndFreesLocks(t *testing.T) {
 	mustCommit(t, db.Store("inventory"), events(event("stock:1", 1))) // the process is started again
 }
 
+func TestCrashEndsAPausedWaiter(t *testing.T) {
+	t.Parallel()
+	sched, db := newScheduler(t)
+	victim, other := db.Store("inventory"), db.Store("inventory")
+	stock := courante.Key{Category: "stock", ID: "1"}
+	mustCommit(t, other, row(stock, 0))
+	holder := sched.start(func() { mustCommit(t, other, row(stock, 1)) })
+	holder.to(memory.PointCommitWrite)
+	var err error
+	waiter := sched.start(func() { err = commit(t.Context(), victim, row(stock, 1)) })
+	waiter.to(memory.PointLockWait)
+	db.Crash(victim)
+	waiter.finish() // although the holder still holds
+	if !errors.Is(err, courante.ErrClosed) {
+		t.Errorf("the waiter gets %v, want ErrClosed", err)
+	}
+	holder.finish()
+}
+
 func TestCrashEndsAWaiter(t *testing.T) {
 	t.Parallel()
 	db := memory.New(memory.Config{}) // nothing is scheduled: the waiter really blocks
@@ -138,6 +157,64 @@ func TestRestoreBeginsAnEpoch(t *testing.T) {
 	db.Restore(backup) // the same one, which the first restore must not have changed
 	ids, _ = readAll(t, db, s, courante.Cursor{})
 	wantIDs(t, ids, "ordering/order:1@1", "ordering/order:1@2")
+}
+
+func TestRestoreLosesWhatWasOpen(t *testing.T) {
+	t.Parallel()
+	sched, db := newScheduler(t)
+	s := db.Store("ordering")
+	open := sched.start(func() { mustCommit(t, s, events(event("order:open", 1))) })
+	open.to(memory.PointCommitWrite)
+	mustCommit(t, s, events(event("order:1", 1)))
+	readAll(t, db, s, courante.Cursor{}) // a tick that lists the open one as in progress
+	mustCommit(t, s, events(event("order:1", 2)))
+	backup := db.Backup()
+	open.finish()
+	ids, _ := readAll(t, db, s, courante.Cursor{})
+	wantIDs(t, ids, "ordering/order:1@1", "ordering/order:open@1", "ordering/order:1@2")
+
+	db.Restore(backup)
+	ids, _ = readAll(t, db, s, courante.Cursor{})
+	wantIDs(t, ids, "ordering/order:1@1", "ordering/order:1@2")
+}
+
+func TestRestoreLeavesEventsThatWereRead(t *testing.T) {
+	t.Parallel()
+	db := memory.New(memory.Config{})
+	s := db.Store("ordering")
+	const streams = 20 // of 1 to 20 events, so that some have room behind them
+	key := func(n int64) courante.Key {
+		return courante.Key{Category: "order", ID: string(rune('a' + n)), Sourced: true}
+	}
+	for n := int64(1); n <= streams; n++ {
+		for v := range n {
+			mustCommit(t, s, events(event(key(n).Stream(), v+1)))
+		}
+	}
+	backup := db.Backup()
+	write := func(subject string) (read [][]courante.Event) {
+		for n := int64(1); n <= streams; n++ {
+			e := event(key(n).Stream(), n+1)
+			e.Subject = subject
+			mustCommit(t, s, events(e))
+			states, err := s.Read(t.Context(), []courante.Key{key(n)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			read = append(read, states[0].Events)
+		}
+		return read
+	}
+	before := write("before")
+	db.Restore(backup)
+	first := write("first")
+	db.Restore(backup)
+	write("second")
+	for i := range before {
+		if b, f := before[i][i+1].Subject, first[i][i+1].Subject; b != "before" || f != "first" {
+			t.Errorf("stream of %d events: readers hold events of %q and %q, want before and first", i+1, b, f)
+		}
+	}
 }
 
 func TestRestoreBringsBackEveryTable(t *testing.T) {
