@@ -1,0 +1,117 @@
+package ordering
+
+import (
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/shop"
+)
+
+// The order's own notes of what others did. Nobody else reads them: the others'
+// events say the same.
+type (
+	orderReserved struct{}
+	orderPaid     struct{}
+	orderShipped  struct {
+		Tracking string `json:"tracking,omitempty"`
+	}
+	goodsIssued    struct{}
+	goodsReleased  struct{}
+	paymentSettled struct {
+		Refunded shop.Money `json:"refunded"`
+	}
+)
+
+func (orderReserved) EventType() string  { return "ordering.order_reserved" }
+func (orderPaid) EventType() string      { return "ordering.order_paid" }
+func (orderShipped) EventType() string   { return "ordering.order_shipped" }
+func (goodsIssued) EventType() string    { return "ordering.goods_issued" }
+func (goodsReleased) EventType() string  { return "ordering.goods_released" }
+func (paymentSettled) EventType() string { return "ordering.payment_settled" }
+
+// placed is what decisions need of shop.OrderCreated. An order is loaded at
+// each of its steps and may have 2,000 lines, so those are skipped here.
+type placed struct {
+	CustomerID  string     `json:"customer_id"`
+	Total       shop.Money `json:"total"`
+	Fingerprint string     `json:"fingerprint"`
+}
+
+func (placed) EventType() string { return shop.OrderCreated{}.EventType() }
+
+// order is the fold of an order's stream.
+type order struct {
+	CustomerID  string        `json:"customer_id"`
+	Total       shop.Money    `json:"total"`
+	Fingerprint string        `json:"fingerprint"`
+	Reason      string        `json:"reason,omitempty"` // why it is or was cancelled
+	Tracking    string        `json:"tracking,omitempty"`
+	Refunded    shop.Money    `json:"refunded"`
+	Past        courante.Past `json:"past"`
+}
+
+func evolutions() []courante.Evolution[order] {
+	return []courante.Evolution[order]{
+		courante.Evolve(func(o *order, e placed) {
+			o.CustomerID, o.Total, o.Fingerprint = e.CustomerID, e.Total, e.Fingerprint
+			o.Refunded.Currency = e.Total.Currency
+			o.Past.Add(e.EventType())
+		}),
+		happened[orderReserved](),
+		happened[orderPaid](),
+		courante.Evolve(func(o *order, e orderShipped) {
+			o.Tracking = e.Tracking
+			o.Past.Add(e.EventType())
+		}),
+		happened[goodsIssued](),
+		happened[shop.OrderConfirmed](),
+		courante.Evolve(func(o *order, e shop.OrderCancelling) {
+			o.Reason = e.Reason
+			o.Past.Add(e.EventType())
+		}),
+		happened[goodsReleased](),
+		courante.Evolve(func(o *order, e paymentSettled) {
+			o.Refunded.Amount = e.Refunded.Amount // its currency is the order's
+			o.Past.Add(e.EventType())
+		}),
+		courante.Evolve(func(o *order, e shop.OrderCancelled) {
+			o.Reason = e.Reason
+			o.Past.Add(e.EventType())
+		}),
+	}
+}
+
+// happened is the evolution of an event of which only the fact counts.
+func happened[P courante.Payload]() courante.Evolution[order] {
+	return courante.Evolve(func(o *order, e P) { o.Past.Add(e.EventType()) })
+}
+
+// Statuses of an order.
+const (
+	Created    = "created"
+	Reserved   = "reserved"
+	Paid       = "paid"
+	Shipped    = "shipped"
+	Confirmed  = "confirmed"
+	Cancelling = "cancelling"
+	Cancelled  = "cancelled"
+)
+
+// status is the furthest that the order has come. Shipped comes before
+// cancelling: an order that was shipped while somebody cancelled it goes on.
+func (o order) status() string {
+	for _, s := range []struct {
+		event  courante.Payload
+		status string
+	}{
+		{shop.OrderCancelled{}, Cancelled},
+		{shop.OrderConfirmed{}, Confirmed},
+		{orderShipped{}, Shipped},
+		{shop.OrderCancelling{}, Cancelling},
+		{orderPaid{}, Paid},
+		{orderReserved{}, Reserved},
+	} {
+		if o.Past.Has(s.event.EventType()) {
+			return s.status
+		}
+	}
+	return Created
+}

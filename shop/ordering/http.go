@@ -1,0 +1,144 @@
+package ordering
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/shop"
+)
+
+func (c *Context) routes(api huma.API) {
+	huma.Register(api, huma.Operation{
+		OperationID: "place-order", Method: http.MethodPost, Path: "/v1/orders", DefaultStatus: http.StatusCreated,
+		Summary: "Place an order", Tags: []string{"orders"},
+	}, c.postOrder)
+	huma.Register(api, huma.Operation{
+		OperationID: "get-order", Method: http.MethodGet, Path: "/v1/orders/{id}",
+		Summary: "An order with its timeline", Tags: []string{"orders"},
+	}, c.getOrder)
+	huma.Register(api, huma.Operation{
+		OperationID: "cancel-order", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", DefaultStatus: http.StatusAccepted,
+		Summary: "Cancel an order that has not been shipped", Tags: []string{"orders"},
+		Description: "202 the first time, 200 if it was being cancelled already, 409 after shipping.",
+	}, c.postCancel)
+}
+
+type postOrderRequest struct {
+	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" doc:"The same key with the same body gets the first answer again"`
+	Body PlaceOrder
+}
+
+// Resolve adds to the checks of the schema what it cannot express.
+func (r *postOrderRequest) Resolve(huma.Context) []error {
+	var errs []error
+	for _, p := range r.Body.Problems() {
+		errs = append(errs, &huma.ErrorDetail{Location: "body" + p.Pointer, Message: p.Detail})
+	}
+	return errs
+}
+
+type postOrderResponse struct {
+	Location string `header:"Location"`
+	Token    string `header:"Courante-Token"`
+	Body     Placed
+}
+
+func (c *Context) postOrder(ctx context.Context, r *postOrderRequest) (*postOrderResponse, error) {
+	placed, err := c.Place(ctx, scoped("/v1/orders", r.Key), &r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &postOrderResponse{"/v1/orders/" + url.PathEscape(placed.OrderID), placed.Token.String(), placed}, nil
+}
+
+type getOrderRequest struct {
+	ID    string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
+	Token string `header:"Courante-Token" doc:"Answer at least as fresh as the command that gave the token"`
+	Wait  int    `header:"Courante-Wait" default:"1000" minimum:"0" maximum:"30000" doc:"Milliseconds to wait for that"`
+}
+
+type getOrderResponse struct{ Body Order }
+
+func (c *Context) getOrder(ctx context.Context, r *getOrderRequest) (*getOrderResponse, error) {
+	if err := await(ctx, c.svc, r.Token, r.Wait); err != nil {
+		return nil, err
+	}
+	order, err := c.Order(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &getOrderResponse{order}, nil
+}
+
+type postCancelRequest struct {
+	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$"`
+	ID   string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
+	Body *struct {
+		Reason string `json:"reason,omitempty" maxLength:"500"`
+	} `required:"false"`
+}
+
+// Resolve checks what the schema cannot express.
+func (r *postCancelRequest) Resolve(huma.Context) []error {
+	if r.Body != nil {
+		if err := shop.CheckText(r.Body.Reason, shop.MaxText); err != nil {
+			return []error{&huma.ErrorDetail{Location: "body/reason", Message: err.Error()}}
+		}
+	}
+	return nil
+}
+
+type postCancelResponse struct {
+	Status int
+	Token  string `header:"Courante-Token"`
+	Body   Cancellation
+}
+
+func (c *Context) postCancel(ctx context.Context, r *postCancelRequest) (*postCancelResponse, error) {
+	reason := ""
+	if r.Body != nil {
+		reason = r.Body.Reason
+	}
+	cancelled, already, err := c.Cancel(ctx, scoped("/v1/orders/"+r.ID+"/cancel", r.Key), r.ID, reason)
+	if err != nil {
+		return nil, err
+	}
+	status := http.StatusAccepted
+	if already {
+		status = http.StatusOK
+	}
+	return &postCancelResponse{status, cancelled.Token.String(), cancelled}, nil
+}
+
+// scoped is the idempotency key of a POST: a caller's key counts for one path.
+func scoped(path, key string) string {
+	if key == "" {
+		return ""
+	}
+	return "POST " + path + " " + key
+}
+
+// oneLook is the least that a reader waits: looking whether the service is
+// fresh enough takes a round trip to the database.
+const oneLook = 50 * time.Millisecond
+
+// await waits until the service is as fresh as the token asks for.
+func await(ctx context.Context, svc *courante.Service, text string, milliseconds int) error {
+	token, err := courante.ParseToken(text)
+	if err != nil {
+		return err
+	}
+	wait := max(time.Duration(milliseconds)*time.Millisecond, oneLook)
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	err = svc.Await(limited, token)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return courante.Reject("conflict", "not yet as fresh as the token asks for, after %s; try again, or with a longer Courante-Wait", wait)
+	}
+	return err
+}

@@ -1,0 +1,56 @@
+package ordering
+
+import (
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/shop"
+)
+
+// Name is the name of the context, of its service and of its log.
+const Name = "ordering"
+
+// Config says what can be chosen. The zero value of a field means its default.
+type Config struct {
+	// Deadline is how long an order may take from its creation to being
+	// shipped before it is cancelled; default 60 s. It should exceed the
+	// deadlines of payment and shipping together.
+	Deadline time.Duration
+}
+
+// Context is the context of ordering.
+type Context struct {
+	svc    *courante.Service
+	cfg    Config
+	orders *courante.Entity[order]
+	place  *courante.Command
+	cancel *courante.Command
+}
+
+// New declares the context.
+func New(cfg Config) *Context {
+	if cfg.Deadline == 0 {
+		cfg.Deadline = 60 * time.Second
+	}
+	c := &Context{svc: courante.NewService(Name), cfg: cfg}
+	c.svc.Emits(courante.Critical, shop.OrderCreated{}, shop.OrderCancelling{}, shop.OrderCancelled{}, shop.OrderConfirmed{})
+	c.svc.Emits(courante.Private, orderReserved{}, orderPaid{}, orderShipped{}, goodsIssued{}, goodsReleased{}, paymentSettled{})
+	c.orders = courante.Sourced(c.svc, "order", evolutions()...)
+	c.svc.Saga(courante.Saga{
+		Name:        "order",
+		Starts:      shop.OrderCreated{}.EventType(),
+		Completed:   courante.Types(shop.OrderConfirmed{}),
+		Compensated: courante.Types(shop.OrderCancelled{}),
+	})
+	c.declareCommands()
+	c.declareSteps()
+	return c
+}
+
+// Service is the declaration to hand to a runtime.
+func (c *Context) Service() *courante.Service { return c.svc }
+
+// Routes adds the context's HTTP operations to the API.
+func (c *Context) Routes(api huma.API) { c.routes(api) }
