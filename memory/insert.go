@@ -164,15 +164,15 @@ func (t *tx) insertReplies(ctx context.Context, c courante.Changes) (conflicts [
 		if err := t.hold(ctx, &stored.slot); err != nil {
 			return nil, fmt.Errorf("reply to %s: %w", r.Key, err)
 		}
-		if t.remembers(stored) || i > 0 && c.Replies[i-1].Key == r.Key {
+		if t.db.remembers(stored) || i > 0 && c.Replies[i-1].Key == r.Key {
 			conflicts = append(conflicts, r.Key)
 		}
 	}
 	return conflicts, nil
 }
 
-func (t *tx) remembers(r *reply) bool { return t.db.remembers(r) }
-
+// remembers reports whether the row is a committed answer that is not yet
+// forgotten.
 func (db *Database) remembers(r *reply) bool {
 	return r != nil && !r.at.IsZero() && db.config.Now().Sub(r.at) < keepReplies
 }
