@@ -4,6 +4,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -219,5 +220,20 @@ func TestServerOnTCPAsksForThePassword(t *testing.T) {
 	if conn, err := pgx.Connect(t.Context(), "postgres://courante:wrong"+address); err == nil {
 		conn.Close(t.Context())
 		t.Error("a wrong password was let in")
+	}
+}
+
+func TestServerFolderMayHaveALongName(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(serverDir(t), strings.Repeat("long", 30)) // too long for the path of a socket
+	s := startServer(t, ServerConfig{Dir: dir})
+	url, socket := s.URL("postgres"), s.socket
+	writeNote(t, url, "here")
+	if got := readNote(t, url); got != "here" {
+		t.Errorf("note = %q, want %q", got, "here")
+	}
+	stopServer(t, s)
+	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder %s of the socket is left behind: %v", socket, err)
 	}
 }
