@@ -223,6 +223,26 @@ func (g *SagaGraph) connect() {
 			}
 		}
 	}
+	g.spreadBack()
+}
+
+// spreadBack marks what follows only from the way back as the way back.
+func (g *SagaGraph) spreadBack() {
+	for grown := true; grown; {
+		grown = false
+		forward, back := make([]bool, len(g.Steps)), make([]bool, len(g.Steps))
+		for _, e := range g.Edges {
+			if e.To >= 0 {
+				forward[e.To] = forward[e.To] || !e.Fails
+				back[e.To] = back[e.To] || e.Fails
+			}
+		}
+		for i := range g.Edges {
+			if e := &g.Edges[i]; !e.Fails && back[e.From] && !forward[e.From] && !g.Steps[e.From].Starts {
+				e.Fails, grown = true, true
+			}
+		}
+	}
 }
 
 // turnsBack reports whether an event of the step always means the way back.
