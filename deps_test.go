@@ -46,13 +46,13 @@ shop/ordering, shop/inventory, shop/payment, shop/shipping, shop/notification ->
 shop/outside -> pgx
 	# The simulated parties outside (payment provider, carrier, mail) must not know us: what they share with us would not be outside.
 
-internal/telemetry -> otel, otel-sdk
+internal/telemetry -> otel, otel-sdk, prometheus
 	# One place sets telemetry up, so that nothing else depends on the SDK and its exporters.
 
 cmd/courante -> *
 	# The program wires everything, so nothing needs to know what it is wired to.
 
-tests -> memory, postgres, courantetest, pgx, otel, otel-sdk, goleak, rapid
+tests -> memory, postgres, courantetest, pgx, otel, otel-sdk, goleak, rapid, jsonschema
 	# Tests and examples run the code on real stores, on top of what their package may import.
 `
 
@@ -63,6 +63,8 @@ var modules = map[string]string{
 	"go.opentelemetry.io/otel/sdk":               "otel-sdk",
 	"go.opentelemetry.io/otel/exporters":         "otel-sdk",
 	"go.opentelemetry.io/contrib":                "otel-sdk",
+	"github.com/prometheus/client_golang":        "prometheus",
+	"github.com/santhosh-tekuri/jsonschema/v6":   "jsonschema",
 	"github.com/jackc/pgx/v5":                    "pgx",
 	"github.com/jackc/puddle/v2":                 "pgx", // pgxpool lets its errors through
 	"github.com/danielgtaylor/huma/v2":           "huma",
