@@ -10,7 +10,7 @@ import (
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+const tracedBy = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 // happened makes an event of order 17; a second is how long after noon.
 func happened(stream string, version int64, typ string, second int, causation string, notes *Notes) Event {
@@ -21,7 +21,7 @@ func happened(stream string, version int64, typ string, second int, causation st
 	}
 	return Event{
 		Log: log, Stream: stream, Version: version, Type: typ, Schema: 1, Time: noon.Add(time.Duration(second) * time.Second),
-		Correlation: "17", Causation: causation, Trace: traceparent, Notes: notes,
+		Correlation: "17", Causation: causation, Trace: tracedBy, Notes: notes,
 	}
 }
 
