@@ -41,9 +41,10 @@ func (s *Server) supervise(ctx context.Context, c *child) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.err = c.shutdown(s.hurry)
-			s.log.Info("PostgreSQL is stopped", "dir", s.dir, "error", s.err)
-			return
+			if s.err = c.shutdown(s.hurry); s.err == nil {
+				s.log.Info("PostgreSQL is stopped", "dir", s.dir)
+			}
+			return // Stop returns the error to who asked for it
 		case <-c.exited:
 		}
 		if time.Since(began) >= s.restarts.stable {
@@ -63,7 +64,11 @@ func (s *Server) supervise(ctx context.Context, c *child) {
 			case <-time.After(wait):
 			}
 			wait, tries, began = min(2*wait, s.restarts.max), tries+1, time.Now()
-			if c, err = s.start(ctx); err == nil {
+			c, err = s.start(ctx)
+			if err != nil && ctx.Err() != nil {
+				return // Stop came while it was starting, and start has ended it
+			}
+			if err == nil {
 				s.log.Info("PostgreSQL is ready again", "dir", s.dir, "pid", c.pid(), "took", time.Since(began))
 			}
 		}
