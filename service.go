@@ -147,6 +147,7 @@ type step struct {
 	emits   map[string]bool
 	asks    map[string]bool
 	sets    map[string]bool
+	schema  int // newest schema version of its event that it can read, of a reaction
 }
 
 // trigger says what runs a step; exactly one field is set.
@@ -205,6 +206,7 @@ func On[P Payload](s *Service, r Reaction[P]) {
 		s.problem("reaction %q has no Do", r.Name)
 	}
 	re := &reaction{step: s.addStep(r.Step, trigger{event: typ})}
+	re.schema = schemaVersion(zero)
 	re.decode = func(e *Event) ([]Key, func(*Decision) error, error) {
 		p, err := Decode[P](e)
 		if err != nil {
