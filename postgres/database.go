@@ -25,8 +25,9 @@ type Config struct {
 	// systems, or tests, share one database without seeing each other.
 	Schema string
 
-	// MaxConns bounds the pool that everything but appends uses; default 8.
-	// Reads and units gain little past about four busy connections.
+	// MaxConns bounds each of the three pools: of units, of the log's readers,
+	// and of what contexts do by themselves; default 8. They fill as needed,
+	// and gain little past about four busy connections.
 	MaxConns int
 
 	// Committers is how many connections, beside the pool, each store appends
@@ -129,7 +130,8 @@ type Database struct {
 	committed chan struct{} // buffer of one: something was committed that may need a tick
 	ticked    chan struct{} // buffer of one: another process has ticked
 
-	log logSide
+	log   logSide
+	units *pgxpool.Pool // of units: as for the log's readers, but those must not wait behind a unit
 
 	mu     sync.Mutex
 	closed bool
@@ -200,7 +202,11 @@ func (db *Database) prepare(ctx context.Context) error {
 	if db.epoch, err = db.epochOf(ctx, conn.Conn()); err != nil {
 		return err
 	}
-	return db.openLog(ctx)
+	if err := db.openLog(ctx); err != nil {
+		return err
+	}
+	db.units, err = openLogPool(ctx, db.pool.Config())
+	return err
 }
 
 // Pool is the pool of connections, for read models and for what a context
@@ -226,6 +232,7 @@ func (db *Database) Close() {
 	for _, s := range stores {
 		s.close()
 	}
+	db.units.Close()
 	db.log.close()
 	db.pool.Close()
 }

@@ -15,8 +15,8 @@ const logColumns = "position, xid, version, at, coalesce(tick, 0), epoch, schema
 
 // scanner turns rows of logColumns in the binary format into events. It reads
 // the raw bytes because this is the hottest loop of every reader: an event
-// takes three allocations here, for its texts, its data and, where it has
-// some, its notes. Values that repeat are shared.
+// takes two allocations here, for its texts and its data, and more only where
+// it has notes. Values that repeat are shared.
 type scanner struct {
 	log     string
 	types   map[string]string // interned: a log has some dozens of types
@@ -27,7 +27,10 @@ type scanner struct {
 var year2000 = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 func (s *scanner) scan(rows pgx.Rows, e *courante.Event) error {
-	v := rows.RawValues()
+	return s.scanValues(rows.RawValues(), e)
+}
+
+func (s *scanner) scanValues(v [][]byte, e *courante.Event) error {
 	e.Log = s.log
 	e.Position = int64(binary.BigEndian.Uint64(v[0]))
 	e.Xid = binary.BigEndian.Uint64(v[1])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,8 @@ type Store struct {
 	// part is where new events go, as last seen. It may be behind: an insert
 	// into a closed part fails, and the store looks again.
 	part atomic.Int32
+
+	texts sync.Map // SQL: with {schema} or a part's number, to the text for this store
 
 	reader logReader
 
@@ -92,10 +95,15 @@ func (s *Store) Log() string { return s.name }
 // Schema is the name of the context's schema, unquoted.
 func (s *Store) Schema() string { return s.schema }
 
-// sql puts the store's schema in the place of {schema}. What runs often is
-// prepared once; this is for the rest.
+// sql puts the store's schema in the place of {schema}. The texts are the
+// constants of this package, so each is made once.
 func (s *Store) sql(text string) string {
-	return strings.ReplaceAll(text, "{schema}", s.quoted)
+	if made, ok := s.texts.Load(text); ok {
+		return made.(string)
+	}
+	made := strings.ReplaceAll(text, "{schema}", s.quoted)
+	s.texts.Store(text, made)
+	return made
 }
 
 func (s *Store) close() { s.appender.close() }

@@ -117,7 +117,8 @@ create table {schema}.parked (
     key        text not null,
     cause      text not null,
     program    text not null, -- version of the program that failed
-    event      json not null
+    event      json not null, -- all but its data
+    data       json not null  -- of the event, to the byte
 );
 create index on {schema}.parked (subscriber, id) where resolved is null;
 
@@ -126,10 +127,12 @@ create index on {schema}.parked (subscriber, id) where resolved is null;
 -- before it is written, and around midnight it is written under both days: two
 -- requests with one key that race each other meet on the primary key.
 create table {schema}.reply (
-    day  date  not null,
-    key  text  collate "C" not null,
-    hash bytea not null,
-    body json  not null,
+    xid   xid8  not null, -- of the commit, 0 if it emitted no events
+    epoch int   not null,
+    day   date  not null,
+    key   text  collate "C" not null,
+    hash  bytea not null,
+    body  json  not null,
     primary key (key, day)
 ) partition by range (day);
 

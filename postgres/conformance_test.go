@@ -1,0 +1,40 @@
+//go:build linux || darwin
+
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/courantetest"
+	"github.com/courante-dev/courante/postgres"
+)
+
+var (
+	_ courante.Store    = (*postgres.Store)(nil)
+	_ courante.Database = (*postgres.Database)(nil)
+)
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	courantetest.TestStore(t, func(t *testing.T) (courante.Database, func(log string) courante.Store) {
+		config := postgres.NewTestConfig(t)
+		config.Committers = 1
+		open := func() *postgres.Database {
+			db, err := postgres.Open(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(db.Close)
+			return db
+		}
+		// Each handle is a process of its own, with its own connections.
+		return open(), func(log string) courante.Store {
+			store, err := open().Store(t.Context(), log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return store
+		}
+	})
+}

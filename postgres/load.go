@@ -1,0 +1,272 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/courante-dev/courante"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// lockStates locks the stored rows in the order of their streams, so that two
+// units that want the same rows do not wait for each other; it returns them as
+// they are once the locks are held. readStates is the same without locks.
+const (
+	readStates = `
+	select stream, row_version, version, data, open
+	from {schema}.state where stream = any($1) order by stream`
+	lockStates = readStates + ` for update`
+)
+
+// readSourced returns of each stream the latest snapshot, as a row with
+// baseline = 1, and the events after it. It is one statement because two would
+// see two snapshots of the database: with a newer baseline appearing in
+// between, the events between the two would be missing.
+const readSourced = `
+	with base as materialized (
+		select k.stream, s.version, s.data, s.open
+		from unnest($1::text[]) k(stream)
+		left join lateral (
+			select version, data, open from {schema}.snapshot s
+			where s.stream = k.stream order by s.version desc limit 1
+		) s on true
+	)
+	select 0::bigint, '0'::xid8, version, now(), 0::bigint, 1 as baseline, 0, stream, '', '', '', '', '', data, open
+	from base where version is not null
+	union all
+	select e.position, e.xid, e.version, e.at, coalesce(e.tick, 0), -e.epoch, e.schema, e.stream, e.type, e.correlation, e.causation, e.subject, e.trace, e.data, e.notes
+	from base join {schema}.event e on e.stream = base.stream and e.version > coalesce(base.version, 0)
+	order by 8, 3`
+
+// Read returns the states behind the keys as the last commit left them; see
+// [courante.Store].
+func (s *Store) Read(ctx context.Context, keys []courante.Key) ([]courante.State, error) {
+	doing := "read states of " + s.name
+	conn, err := s.db.log.pool.Acquire(ctx)
+	if err != nil {
+		return nil, translate(doing, err)
+	}
+	defer conn.Release()
+	p := newPipeline(ctx, conn.Conn())
+	states := s.load(p, keys, readStates)
+	if err := p.run(); err != nil {
+		return nil, translate(doing, err)
+	}
+	return states(keys), nil
+}
+
+// load adds the statements that load the keys to the pipeline. After it has
+// run, the function returned gives the states.
+func (s *Store) load(p *pipeline, keys []courante.Key, stored string) func(keys []courante.Key) []courante.State {
+	found := make(map[courante.Key]*courante.State, len(keys))
+	streams := map[bool][]string{} // by Sourced
+	for _, k := range keys {
+		if found[k] == nil {
+			found[k] = &courante.State{Key: k}
+			streams[k.Sourced] = append(streams[k.Sourced], k.Stream())
+		}
+	}
+	// Rows carry the stream's name; these lead back to the state.
+	byStream := map[bool]map[string]*courante.State{false: {}, true: {}}
+	for k, state := range found {
+		byStream[k.Sourced][k.Stream()] = state
+	}
+	if len(streams[false]) > 0 {
+		p.query(s.sql(stored), func(v [][]byte) error {
+			return scanState(v, byStream[false][string(v[0])])
+		}, textArray(streams[false]))
+	}
+	if len(streams[true]) > 0 {
+		scan := scanner{log: s.name}
+		p.query(s.sql(readSourced), func(v [][]byte) error {
+			return scan.sourced(v, byStream[true][string(v[7])])
+		}, textArray(streams[true]))
+	}
+	return func(keys []courante.Key) []courante.State {
+		states := make([]courante.State, len(keys))
+		for i, k := range keys {
+			states[i] = *found[k]
+		}
+		return states
+	}
+}
+
+func scanState(v [][]byte, state *courante.State) error {
+	state.Row = int64(binary.BigEndian.Uint64(v[1]))
+	state.Version = int64(binary.BigEndian.Uint64(v[2]))
+	state.Data = slices.Clone(v[3])
+	return scanOpen(v[4], state)
+}
+
+func scanOpen(data []byte, state *courante.State) error {
+	if data == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, &state.Open); err != nil {
+		return fmt.Errorf("what %s waits for: %w", state.Stream(), err)
+	}
+	return nil
+}
+
+// sourced reads a row of readSourced. The epoch's column says which of the two
+// kinds it is.
+func (s *scanner) sourced(v [][]byte, state *courante.State) error {
+	state.Version = int64(binary.BigEndian.Uint64(v[2]))
+	if epoch := int32(binary.BigEndian.Uint32(v[5])); epoch > 0 {
+		state.Row = state.Version
+		state.Data = slices.Clone(v[13])
+		return scanOpen(v[14], state)
+	}
+	state.Events = append(state.Events, courante.Event{})
+	e := &state.Events[len(state.Events)-1]
+	if err := s.scanValues(v, e); err != nil {
+		return err
+	}
+	e.Epoch = -e.Epoch
+	return nil
+}
+
+// streamPage is how many events ReadStream asks for at a time: no connection
+// is held while the caller handles them, so it may use the store.
+const streamPage = 1000
+
+// ReadStream yields the stream's events after the version, in order; see
+// [courante.Store].
+func (s *Store) ReadStream(ctx context.Context, stream string, after int64) iter.Seq2[courante.Event, error] {
+	sql := s.sql("select " + logColumns + " from {schema}.event where stream = $1 and version > $2 order by version limit $3")
+	return func(yield func(courante.Event, error) bool) {
+		scan := scanner{log: s.name}
+		for {
+			var events []courante.Event
+			rows, err := s.db.log.pool.Query(ctx, sql, inBinary, stream, after, streamPage)
+			if err == nil {
+				events, err = scan.scanEvents(rows, nil)
+			}
+			if err != nil {
+				yield(courante.Event{}, translate("read stream "+stream, err))
+				return
+			}
+			for _, e := range events {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if len(events) < streamPage {
+				return
+			}
+			after = events[len(events)-1].Version
+		}
+	}
+}
+
+// pipeline sends statements together and reads their results together: one
+// round trip. The first that fails keeps the later ones from running.
+type pipeline struct {
+	ctx   context.Context
+	conn  *pgx.Conn
+	steps []step
+	err   error // of a preparation
+}
+
+type step struct {
+	sql       string
+	statement *pgconn.StatementDescription // nil: sql has no parameters and no result
+	params    [][]byte
+	row       func(values [][]byte) error // nil: rows are of no interest
+}
+
+func newPipeline(ctx context.Context, conn *pgx.Conn) *pipeline {
+	return &pipeline{ctx: ctx, conn: conn}
+}
+
+// exec adds a plain command, such as begin.
+func (p *pipeline) exec(sql string) { p.steps = append(p.steps, step{sql: sql}) }
+
+// query adds a statement with parameters in the binary format. It is prepared,
+// at the cost of a round trip, when the connection sees it for the first time.
+func (p *pipeline) query(sql string, row func([][]byte) error, params ...[]byte) {
+	if p.err != nil {
+		return
+	}
+	statement, err := p.conn.Prepare(p.ctx, sql, sql)
+	if err != nil {
+		p.err = &notSentError{err}
+		return
+	}
+	p.steps = append(p.steps, step{sql: sql, statement: statement, params: params, row: row})
+}
+
+func (p *pipeline) run() (err error) {
+	if p.err != nil {
+		return p.err
+	}
+	if len(p.steps) == 0 {
+		return nil
+	}
+	line := p.conn.PgConn().StartPipeline(p.ctx)
+	defer func() {
+		if closeErr := line.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	for _, s := range p.steps {
+		if s.statement == nil {
+			line.SendQueryParams(s.sql, nil, nil, nil, nil)
+		} else {
+			line.SendQueryStatement(s.statement, s.params, binaryFormat, binaryFormat)
+		}
+	}
+	if err := line.Sync(); err != nil {
+		return err
+	}
+	for _, s := range p.steps {
+		if err := s.read(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *step) read(line *pgconn.Pipeline) error {
+	results, err := line.GetResults()
+	if err != nil {
+		return err
+	}
+	reader, ok := results.(*pgconn.ResultReader)
+	if !ok {
+		return fmt.Errorf("unexpected answer %T to %q", results, s.sql)
+	}
+	var scanErr error
+	for reader.NextRow() {
+		if s.row != nil && scanErr == nil {
+			scanErr = s.row(reader.Values())
+		}
+	}
+	if _, err := reader.Close(); err != nil {
+		return err
+	}
+	return scanErr
+}
+
+func textArray(list []string) []byte {
+	var a array
+	a.reset(oidText)
+	for _, text := range list {
+		a.text(text)
+	}
+	return a.b
+}
+
+func int8Array(list []int64) []byte {
+	var a array
+	a.reset(oidInt8)
+	for _, n := range list {
+		a.int8(n)
+	}
+	return a.b
+}
