@@ -55,8 +55,10 @@ type task struct {
 	answered bool
 }
 
-// recordEvery is after how many notes the agenda records what is open.
-const recordEvery = 5000
+// A record of the agenda holds everything that is open, so it is rarer than a
+// lane's: after notesPerRecord notes, or ticksPerRecord ticks, for each tick of
+// Config.RecordEvery.
+const notesPerRecord, ticksPerRecord = 5, 10
 
 func newAgenda(n *node) *agenda {
 	a := &agenda{n: n, asked: make(chan struct{}, n.rt.cfg.Performers), tasks: map[string]*task{}, breakers: map[string]*breaker{}}
@@ -162,7 +164,7 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 	if asked {
 		a.wakePerformers()
 	}
-	if a.changed >= recordEvery || a.reached.Tick-a.progress.Cursor.Tick >= 10*farBehind {
+	if every := a.n.rt.cfg.RecordEvery; a.changed >= notesPerRecord*every || a.reached.Tick-a.progress.Cursor.Tick >= int64(ticksPerRecord*every) {
 		if err := a.checkpoint(ctx); err != nil {
 			return false, err
 		}

@@ -27,10 +27,6 @@ type consumer struct {
 	aside   map[string][]Parked // messages set aside, by key, in order
 }
 
-// farBehind is how many ticks the recorded progress may lag behind what was
-// skipped. It bounds what a restart reads again.
-const farBehind = 1000
-
 func (c *consumer) step(ctx context.Context) (bool, error) {
 	if c.broken != nil {
 		return false, nil
@@ -119,7 +115,7 @@ func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 		}
 		moved = moved || to != s.reached
 		s.reached = to
-		if taken > 0 || last || to.Tick-s.progress.Cursor.Tick >= farBehind {
+		if taken > 0 || last || to.Tick-s.progress.Cursor.Tick >= int64(c.n.rt.cfg.RecordEvery) {
 			p := s.progress
 			p.N, p.Cursor, p.Note = p.N+1, to, nil
 			w.progress = append(w.progress, p)

@@ -32,7 +32,8 @@ type Decision struct {
 	touched []*box       // in the order of their first use
 	closing *closing     // what still has to be ended by an event of this decision
 	reply   json.RawMessage
-	err     error // the first problem
+	did     *Outcome // what it emitted, asked for, dropped, set and cleared; nil if nobody wants to know
+	err     error    // the first problem
 }
 
 // box is one state inside a batch.
@@ -123,6 +124,9 @@ func (d *Decision) add(b *box, e Event, notes []Note) *Event {
 		if len(n.Set)+len(n.Clear)+len(n.Ask)+len(n.Done) > 0 {
 			e.Notes = n
 		}
+	}
+	if d.did != nil {
+		d.did.add(b.Open, &e)
 	}
 	b.Version++
 	b.Open = b.Open.Apply(e.Notes)

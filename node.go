@@ -37,11 +37,13 @@ func (n *node) command(ctx context.Context, c *Command, call Call) (res Result, 
 		return n.settle(ctx, it)
 	}
 	it.idem = &Reply{Key: call.Idempotency, Hash: call.Hash}
-	release, err := n.commands.exclusive(ctx, call.Idempotency)
-	if err != nil {
-		return Result{}, err
+	if !n.rt.cfg.Stepped { // there is one goroutine, which must not wait for itself; the stored reply decides
+		release, err := n.commands.exclusive(ctx, call.Idempotency)
+		if err != nil {
+			return Result{}, err
+		}
+		defer release()
 	}
-	defer release()
 	res, err = n.settle(ctx, it)
 	if err == nil {
 		return res, nil

@@ -211,6 +211,7 @@ func (n *node) attempt(ctx context.Context, w *work) error {
 	if changes.empty() {
 		return nil
 	}
+	n.observe(w)
 	receipt, err := unit.Commit(ctx, changes)
 	if err != nil {
 		return err
@@ -281,6 +282,9 @@ func (n *node) decide(b *batch, w *work) []Key {
 			batch: b, step: it.step, now: n.rt.now(), newID: n.rt.newID,
 			log: n.svc.name, correlation: it.correlation, causation: it.causation, trace: it.trace,
 			refs: map[Key]any{}, boxes: map[Key]*box{},
+		}
+		if n.rt.cfg.Observe != nil {
+			d.did = &Outcome{}
 		}
 		need, err := d.run(it)
 		if need != nil {

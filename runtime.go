@@ -11,6 +11,7 @@ import (
 	mathrand "math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -49,6 +50,11 @@ type Config struct {
 	// default 64. Calls to the outside mostly wait.
 	Performers int
 
+	// RecordEvery is about how many ticks of a log a restart may have to read
+	// again; default 1000. Lanes and agendas that found nothing to write in so
+	// many ticks record their place all the same.
+	RecordEvery int
+
 	// Drain is how long Run lets work in progress finish once it was told to
 	// stop, before it cancels it; default 10 s.
 	Drain time.Duration
@@ -72,6 +78,11 @@ type Config struct {
 	// decides in the caller's goroutine, and whoever holds the runtime calls
 	// the Step of each of its Actors when it pleases.
 	Stepped bool
+
+	// Observe, if not nil, is told what a unit has decided right before it is
+	// committed; whether it is, the store knows. It is called by the goroutine
+	// that commits, may be called at once, and must not keep the slice.
+	Observe func([]Decided)
 }
 
 // Mount puts a service on its store.
@@ -95,6 +106,8 @@ type Runtime struct {
 	actors    []*Actor
 	ticker    *Actor
 	nextTick  time.Time // the ticker's own: not before
+
+	ticked atomic.Int64 // when the ticker last had an answer, Unix nanoseconds
 
 	mu      sync.Mutex // guards what follows
 	running bool
@@ -144,6 +157,17 @@ func (a *Actor) Wake() {
 	}
 }
 
+// Woken reports whether the actor was woken since it was last asked. It is for
+// who steps a runtime by hand; in a running one the actors ask themselves.
+func (a *Actor) Woken() bool {
+	select {
+	case <-a.wake:
+		return true
+	default:
+		return false
+	}
+}
+
 // NewRuntime checks the declarations and puts the services on their stores. It
 // reports every mistake at once. A service belongs to one runtime.
 func NewRuntime(cfg Config) (*Runtime, error) {
@@ -180,11 +204,14 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 	return rt, nil
 }
 
-const scope = "github.com/courante-dev/courante"
+const (
+	scope        = "github.com/courante-dev/courante"
+	defaultLanes = 2
+)
 
 func (c *Config) setDefaults() {
 	if c.Lanes == 0 {
-		c.Lanes = 2
+		c.Lanes = defaultLanes
 	}
 	if c.Batch == 0 {
 		c.Batch = 256
@@ -194,6 +221,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Performers == 0 {
 		c.Performers = 64
+	}
+	if c.RecordEvery == 0 {
+		c.RecordEvery = 1000
 	}
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
@@ -369,6 +399,7 @@ func (rt *Runtime) tick(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("tick: %w", err)
 	}
+	rt.ticked.Store(rt.now().UnixNano())
 	for _, log := range moved {
 		if t := rt.tails[log]; t != nil {
 			t.actor.Wake()
