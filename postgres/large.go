@@ -112,7 +112,7 @@ func (r *readCall) readLarge(ctx context.Context, after courante.Cursor, before,
 			continue
 		}
 		for i := range events {
-			events[i].Tick = tick.N
+			events[i].Tick, events[i].TickHash = tick.N, end.Hash
 		}
 		if i+len(places) == len(list.places) && list.complete {
 			r.reader.large.drop(list)

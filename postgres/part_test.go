@@ -24,7 +24,7 @@ func orderHash(t *testing.T, s *Store, max int) (hash [32]byte, events []courant
 	h := sha256.New()
 	for i := range events {
 		e := &events[i]
-		fmt.Fprintln(h, e.Tick, e.Position, e.Epoch, e.Xid, e.ID(), e.Type, e.Time.UnixMicro(), string(e.Data))
+		fmt.Fprintln(h, e.Tick, e.TickHash, e.Position, e.Epoch, e.Xid, e.ID(), e.Type, e.Time.UnixMicro(), string(e.Data))
 	}
 	h.Sum(hash[:0])
 	return hash, events
@@ -57,7 +57,7 @@ func testEvent(n int) courante.Event {
 // two tickers tick, and returns how many events were appended.
 func fillParts(t *testing.T, db, other *Database, store, otherStore *Store) int {
 	t.Helper()
-	const appenders, each, streams = 16, 150, 40
+	const appenders, each, streams = 16, 60, 40
 	ctx := t.Context()
 	var appended atomic.Int64
 	var appending, rest sync.WaitGroup

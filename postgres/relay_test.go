@@ -99,6 +99,9 @@ func readOn(t testing.TB, s *Store, from courante.Cursor, max int) ([]courante.E
 			t.Fatalf("ReadLog returned %d events, asked for %d", len(events), max)
 		}
 		last := events[len(events)-1]
+		if at := last.Cursor(); at.Tick != next.Tick || at.Epoch != next.Epoch || at.Hash != next.Hash {
+			t.Fatalf("the last event says it is at %+v, the cursor behind it is %+v", at, next)
+		}
 		if next.Tick != last.Tick || next.Position != courante.MaxPosition && next.Position != last.Position {
 			t.Fatalf("cursor %s is not behind the last event, tick %d position %d", next, last.Tick, last.Position)
 		}

@@ -78,7 +78,34 @@ func (r *readCall) readSealed(ctx context.Context, after courante.Cursor, first 
 	if next.Epoch, next.Hash, err = r.sealedTick(ctx, r.conn, next.Tick); err != nil {
 		return nil, after, err
 	}
-	return events, next, nil
+	return events, next, r.setHashes(ctx, events)
+}
+
+// setHashes sets the hash of its tick in each of the events, which are in
+// order.
+func (r *readCall) setHashes(ctx context.Context, events []courante.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	rows, err := r.conn.Query(ctx, "select first, hashes from "+r.quoted+`.sealed_tick
+		where first >= (select max(first) from `+r.quoted+`.sealed_tick where first <= $1) and first <= $2 order by first`,
+		events[0].Tick, events[len(events)-1].Tick)
+	if err != nil {
+		return err
+	}
+	var first int64
+	var hashes []byte
+	_, err = pgx.ForEachRow(rows, []any{&first, &hashes}, func() error {
+		for len(events) > 0 && events[0].Tick < first+int64(len(hashes)/8) {
+			events[0].TickHash = binary.BigEndian.Uint64(hashes[(events[0].Tick-first)*8:])
+			events = events[1:]
+		}
+		return nil
+	})
+	if err == nil && len(events) > 0 {
+		err = fmt.Errorf("the hash of tick %d is missing", events[0].Tick)
+	}
+	return err
 }
 
 // detachedAt is the first detached part that a reader from the tick on needs.
