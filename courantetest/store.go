@@ -15,8 +15,10 @@ import (
 )
 
 // OpenStores opens one empty database for one test and returns it with a
-// function that opens a log of it. Each call of that function is what one more
-// process does that opens the log: handles of one name share what is committed.
+// function that opens a log of it. The first handle of a log belongs to the
+// process that opened the database, and its commits signal Committed there. Each
+// further one is what one more process does that opens the log: handles of one
+// name share what is committed.
 // The database must not tick by itself. Whatever has to be closed is closed by
 // t.Cleanup.
 type OpenStores func(t *testing.T) (courante.Database, func(log string) courante.Store)

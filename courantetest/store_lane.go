@@ -145,7 +145,6 @@ var laneCases = []storeCase{{
 
 		resolved := before[1]
 		t.mustCommit(courante.Changes{Unpark: []int64{resolved.ID}})
-		t.mustCommit(courante.Changes{Unpark: []int64{resolved.ID}}) // two operators at once are no error
 		resolved.Cause = "too late"
 		t.mustCommit(courante.Changes{Park: []courante.Parked{resolved}})
 
@@ -155,6 +154,24 @@ var laneCases = []storeCase{{
 		}
 		t.wantParked(after[0], again)
 		t.wantParked(after[1], before[2])
+	},
+}, {
+	"a parked message is resolved once",
+	"two owners that requeue one message both handle it: the second's commit must fail as a whole, or the change happens twice",
+	func(t *storeTest) {
+		for range 2 {
+			t.mustCommit(courante.Changes{Park: []courante.Parked{{Subscriber: "test", Key: "1", Event: noteAt("order:1", 1)}}})
+		}
+		messages := t.parkedBy("test")
+		t.mustCommit(courante.Changes{Unpark: []int64{messages[0].ID}})
+		for _, ids := range [][]int64{{messages[0].ID}, {messages[1].ID, messages[0].ID}, {messages[1].ID + 1000}} {
+			_, err := t.commit(courante.Changes{Events: []courante.Event{noteAt("order:1", 1)}, Unpark: ids})
+			t.wantError(err, courante.ErrFenced)
+		}
+		t.wantStream("order:1", 0)
+		if left := t.parkedBy("test"); len(left) != 1 || left[0].ID != messages[1].ID {
+			t.Errorf("%d messages are parked, want the second one only", len(left))
+		}
 	},
 }, {
 	"a reply is remembered once",

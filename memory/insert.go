@@ -178,11 +178,11 @@ func (db *Database) remembers(r *reply) bool {
 }
 
 // park gives new messages their ids, locks those that are written again or
-// resolved, and returns the messages to write. One that somebody else resolved
-// already is left out: it is nobody's loss.
+// resolved, and returns the messages to write. To resolve one that somebody
+// else has resolved means to have handled it a second time.
 func (t *tx) park(ctx context.Context, messages []courante.Parked, resolved []int64) ([]courante.Parked, error) {
 	l := t.log()
-	locks := resolved
+	locks := slices.Clone(resolved)
 	for _, p := range messages {
 		if p.ID != 0 {
 			locks = append(locks, p.ID)
@@ -194,6 +194,11 @@ func (t *tx) park(ctx context.Context, messages []courante.Parked, resolved []in
 			if err := t.hold(ctx, &p.slot); err != nil {
 				return nil, fmt.Errorf("parked message %d: %w", id, err)
 			}
+		}
+	}
+	for _, id := range resolved {
+		if l.parked[id] == nil {
+			return nil, fmt.Errorf("parked message %d is resolved already: %w", id, courante.ErrFenced)
 		}
 	}
 	messages = slices.DeleteFunc(messages, func(p courante.Parked) bool { return p.ID != 0 && l.parked[p.ID] == nil })
