@@ -118,6 +118,15 @@ func buildSaga(services []*Service, owner *Service, saga Saga) (*SagaGraph, erro
 	if !started {
 		return nil, fmt.Errorf("saga %s: it starts with %s, which no step of any service emits", saga.Name, saga.Starts)
 	}
+	types := map[string]bool{}
+	for _, st := range g.nodes {
+		for typ := range st.emits {
+			types[typ] = true
+		}
+	}
+	if len(types) > maxSagaEvents {
+		return nil, fmt.Errorf("saga %s: its steps emit %d types of events, and the check takes up to %d; split the saga", saga.Name, len(types), maxSagaEvents)
+	}
 	g.connect()
 	return g, nil
 }

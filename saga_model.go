@@ -33,6 +33,10 @@ type sagaModel struct {
 	size    int // of a state
 }
 
+// maxSagaEvents is how many types of events fit into a state: a channel has one
+// byte for each event in it, and zero is the empty place.
+const maxSagaEvents = 255
+
 type sagaEvent struct {
 	name        string
 	service     int
