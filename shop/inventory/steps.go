@@ -21,7 +21,7 @@ func (c *Context) declareSteps() {
 		Unless: emits(shop.InventoryReserved{}, shop.InventoryRejected{}, shop.InventoryReleased{}),
 		Outcomes: []courante.Outcome{
 			{Emits: emits(shop.InventoryReserved{})},
-			{Emits: emits(shop.InventoryRejected{})},
+			{Emits: emits(shop.InventoryRejected{}), Fails: true},
 		},
 	}
 	courante.On(c.svc, courante.Reaction[shop.OrderCreated]{

@@ -101,7 +101,7 @@ func New(cfg Config) *Context {
 		Outcomes: []courante.Outcome{{Emits: courante.Types(mailSent{})}},
 	}
 	c.send = courante.NewEffect(c.svc, courante.EffectSpec[Mail, struct{}]{
-		Step: sent, Effect: mailEffect, Timeout: cfg.Attempt,
+		Step: sent, Effect: mailEffect, UntilAnswered: true, Timeout: cfg.Attempt,
 		Perform: func(ctx context.Context, key string, m Mail) (struct{}, error) {
 			return struct{}{}, cfg.Mailer.Send(ctx, key, m)
 		},

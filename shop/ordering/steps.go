@@ -12,7 +12,7 @@ var (
 	emits = courante.Types
 
 	// The two outcomes that more than one step has.
-	cancelling = courante.Outcome{Emits: emits(shop.OrderCancelling{})}
+	cancelling = courante.Outcome{Emits: emits(shop.OrderCancelling{}), Fails: true}
 	cancelled  = courante.Outcome{Emits: emits(shop.OrderCancelled{}), Clears: []string{deadline}}
 )
 

@@ -65,7 +65,7 @@ func (c *Context) declareCharge() {
 		Unless: emits(shop.PaymentProcessed{}, shop.PaymentDeclined{}, voiding{}, shop.PaymentSettled{}),
 		Outcomes: []courante.Outcome{
 			{Emits: emits(shop.PaymentProcessed{}), Clears: []string{deadline}},
-			{Emits: emits(shop.PaymentDeclined{}), Clears: []string{deadline}},
+			{Emits: emits(shop.PaymentDeclined{}), Clears: []string{deadline}, Fails: true},
 		},
 	}
 	c.charge = courante.NewEffect(c.svc, courante.EffectSpec[chargeRequest, chargeOutcome]{
@@ -88,8 +88,9 @@ func (c *Context) declareCharge() {
 	late := courante.Step{
 		Name:   "give up waiting for the provider",
 		Unless: emits(shop.PaymentProcessed{}, shop.PaymentDeclined{}, voiding{}, shop.PaymentSettled{}),
+		Undoes: "charge",
 		Outcomes: []courante.Outcome{
-			{Emits: emits(shop.PaymentDeclined{}, voiding{}), Asks: []string{voidEffect}},
+			{Emits: emits(shop.PaymentDeclined{}, voiding{}), Drops: []string{chargeEffect}, Asks: []string{voidEffect}},
 		},
 	}
 	courante.OnDeadline(c.payments, deadline, late, func(d *courante.Decision, id string) error {

@@ -14,17 +14,20 @@ func (c *Context) declareSettlement() {
 
 	on(c, courante.Step{
 		Name:     "settle what was never charged",
+		Undoes:   "charge",
 		Unless:   emits(requested{}, shop.PaymentSettled{}),
 		Outcomes: settled,
 	}, settle)
 	on(c, courante.Step{
 		Name:     "settle what the provider declined",
+		Undoes:   "charge",
 		When:     emits(shop.PaymentDeclined{}),
 		Unless:   emits(voiding{}, shop.PaymentSettled{}),
 		Outcomes: settled,
 	}, settle)
 	on(c, courante.Step{
 		Name:     "settle what is voided",
+		Undoes:   "charge",
 		When:     emits(voided{}),
 		Unless:   emits(shop.PaymentSettled{}),
 		Outcomes: settled,
@@ -38,7 +41,7 @@ func (c *Context) declareSettlement() {
 		Unless: emits(shop.PaymentDeclined{}, voiding{}, shop.PaymentSettled{}),
 		Undoes: "charge",
 		Outcomes: []courante.Outcome{{
-			Emits: emits(cancellationNoted{}, voiding{}), Asks: []string{voidEffect}, Clears: []string{deadline},
+			Emits: emits(cancellationNoted{}, voiding{}), Drops: []string{chargeEffect}, Asks: []string{voidEffect}, Clears: []string{deadline},
 		}},
 	}, func(d *courante.Decision, p *courante.Ref[payment], e shop.ShippingCancelled) {
 		p.Emit(cancellationNoted{}, courante.Clear(deadline), c.charge.Drop())
@@ -59,7 +62,7 @@ func (c *Context) declareSettlement() {
 		Outcomes: []courante.Outcome{{Emits: emits(voided{})}},
 	}
 	c.void = courante.NewEffect(c.svc, courante.EffectSpec[voidRequest, voidOutcome]{
-		Step: done, Effect: voidEffect, Timeout: c.cfg.Attempt,
+		Step: done, Effect: voidEffect, UntilAnswered: true, Timeout: c.cfg.Attempt,
 		Perform: c.performVoid, // voiding again gives the same answer: it need not be asked for
 		Then: func(d *courante.Decision, id string, _ voidRequest, out voidOutcome) error {
 			p := c.payments.Load(d, id)

@@ -20,6 +20,10 @@ type (
 	requested struct {
 		CustomerID string `json:"customer_id" personal:"true"`
 	}
+	// nothingToCarry: the order is paid and has no goods.
+	nothingToCarry struct {
+		OrderID string `json:"order_id"`
+	}
 	// refused: the carrier does not take the order, so nothing is booked.
 	refused struct{}
 	// callingOff: the carrier is told to cancel the booking, whether or not it
@@ -27,11 +31,14 @@ type (
 	callingOff struct{}
 )
 
-func (orderNoted) EventType() string   { return "shipping.order_noted" }
-func (paymentNoted) EventType() string { return "shipping.payment_noted" }
-func (requested) EventType() string    { return "shipping.requested" }
-func (refused) EventType() string      { return "shipping.refused" }
-func (callingOff) EventType() string   { return "shipping.calling_off" }
+func (orderNoted) EventType() string     { return "shipping.order_noted" }
+func (paymentNoted) EventType() string   { return "shipping.payment_noted" }
+func (requested) EventType() string      { return "shipping.requested" }
+func (nothingToCarry) EventType() string { return "shipping.nothing_to_carry" }
+func (refused) EventType() string        { return "shipping.refused" }
+func (callingOff) EventType() string     { return "shipping.calling_off" }
+
+func (e nothingToCarry) Order() string { return e.OrderID }
 
 func (e orderNoted) PersonalKey() string { return e.CustomerID }
 func (e requested) PersonalKey() string  { return e.CustomerID }
@@ -52,6 +59,7 @@ func evolutions() []courante.Evolution[shipment] {
 		}),
 		happened[paymentNoted](),
 		happened[requested](),
+		happened[nothingToCarry](),
 		happened[shop.ShippingArranged](),
 		happened[refused](),
 		happened[shop.ShippingFailed](),

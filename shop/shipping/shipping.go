@@ -46,7 +46,7 @@ func New(cfg Config) *Context {
 	cfg.Attempt = min(cfg.Attempt, cfg.Deadline)
 	c := &Context{svc: courante.NewService(Name), cfg: cfg}
 	c.svc.Emits(courante.Critical, shop.ShippingArranged{}, shop.ShippingFailed{}, shop.ShippingCancelled{})
-	c.svc.Emits(courante.Private, orderNoted{}, paymentNoted{}, requested{}, refused{}, callingOff{})
+	c.svc.Emits(courante.Private, orderNoted{}, paymentNoted{}, requested{}, nothingToCarry{}, refused{}, callingOff{})
 	c.shipments = courante.Sourced(c.svc, "shipment", evolutions()...)
 	c.declareBooking()
 	c.declareCancellation()

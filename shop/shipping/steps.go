@@ -19,10 +19,11 @@ const TimedOut = "timeout"
 var emits = courante.Types
 
 // asking is what may come of knowing both the order and its payment: a booking,
-// or, when nothing of the order is shipped, the end at once.
+// or, when nothing of the order is shipped, none. None has an event of its own
+// between, because the pivot must be a step of which that is the only outcome.
 var asking = []courante.Outcome{
 	{Emits: emits(requested{}), Asks: []string{bookEffect}, Sets: []string{deadline}},
-	{Emits: emits(shop.ShippingArranged{})},
+	{Emits: emits(nothingToCarry{})},
 }
 
 // declareBooking declares the way forward: the order and its payment, in any
@@ -38,9 +39,8 @@ func (c *Context) declareBooking() {
 	on(c, courante.Step{
 		Name:     "ship, the order being the last to hear of",
 		When:     emits(paymentNoted{}),
-		Unless:   emits(requested{}, shop.ShippingArranged{}, shop.ShippingCancelled{}),
+		Unless:   emits(requested{}, nothingToCarry{}, shop.ShippingCancelled{}),
 		Outcomes: asking,
-		Pivot:    true,
 	}, func(d *courante.Decision, s *courante.Ref[shipment], e shop.OrderCreated) {
 		c.ask(d, s, e.OrderID, e.CustomerID, e.ShipTo, e.HasGoods())
 	})
@@ -55,11 +55,19 @@ func (c *Context) declareBooking() {
 	on(c, courante.Step{
 		Name:     "ship",
 		When:     emits(orderNoted{}),
-		Unless:   emits(requested{}, shop.ShippingArranged{}, shop.ShippingCancelled{}),
+		Unless:   emits(requested{}, nothingToCarry{}, shop.ShippingCancelled{}),
 		Outcomes: asking,
-		Pivot:    true,
 	}, func(d *courante.Decision, s *courante.Ref[shipment], e shop.PaymentProcessed) {
 		c.ask(d, s, e.OrderID, s.State.CustomerID, s.State.ShipTo, s.State.HasGoods)
+	})
+
+	on(c, courante.Step{
+		Name:     "arrange without a carrier",
+		Unless:   emits(shop.ShippingArranged{}, shop.ShippingCancelled{}),
+		Outcomes: []courante.Outcome{{Emits: emits(shop.ShippingArranged{})}},
+		Pivot:    true,
+	}, func(d *courante.Decision, s *courante.Ref[shipment], e nothingToCarry) {
+		s.Emit(shop.ShippingArranged{OrderID: e.OrderID})
 	})
 
 	answered := courante.Step{
@@ -67,7 +75,7 @@ func (c *Context) declareBooking() {
 		Unless: emits(shop.ShippingArranged{}, shop.ShippingFailed{}, callingOff{}, shop.ShippingCancelled{}),
 		Outcomes: []courante.Outcome{
 			{Emits: emits(shop.ShippingArranged{}), Clears: []string{deadline}},
-			{Emits: emits(refused{}, shop.ShippingFailed{}), Clears: []string{deadline}},
+			{Emits: emits(refused{}, shop.ShippingFailed{}), Clears: []string{deadline}, Fails: true},
 		},
 		Pivot: true,
 	}
@@ -94,7 +102,7 @@ func (c *Context) declareBooking() {
 	late := courante.Step{
 		Name:     "give up waiting for the carrier",
 		Unless:   emits(shop.ShippingArranged{}, shop.ShippingFailed{}, callingOff{}, shop.ShippingCancelled{}),
-		Outcomes: []courante.Outcome{{Emits: emits(shop.ShippingFailed{})}},
+		Outcomes: []courante.Outcome{{Emits: emits(shop.ShippingFailed{}), Drops: []string{bookEffect}, Fails: true}},
 	}
 	courante.OnDeadline(c.shipments, deadline, late, func(d *courante.Decision, id string) error {
 		if s := c.shipments.Load(d, id); s.State.Past.Allows(late) {
@@ -106,7 +114,7 @@ func (c *Context) declareBooking() {
 
 func (c *Context) ask(d *courante.Decision, s *courante.Ref[shipment], id, customer string, to shop.Address, hasGoods bool) {
 	if !hasGoods {
-		s.Emit(shop.ShippingArranged{OrderID: id})
+		s.Emit(nothingToCarry{OrderID: id})
 		return
 	}
 	s.Emit(requested{CustomerID: customer},
@@ -140,7 +148,7 @@ func (c *Context) declareCancellation() {
 		When:   emits(requested{}),
 		Unless: emits(refused{}, shop.ShippingArranged{}, callingOff{}, shop.ShippingCancelled{}),
 		Outcomes: []courante.Outcome{
-			{Emits: emits(callingOff{}), Asks: []string{callOffEffect}, Clears: []string{deadline}},
+			{Emits: emits(callingOff{}), Drops: []string{bookEffect}, Asks: []string{callOffEffect}, Clears: []string{deadline}},
 		},
 	}, func(d *courante.Decision, s *courante.Ref[shipment], e shop.OrderCancelling) {
 		s.Emit(callingOff{}, courante.Clear(deadline), c.book.Drop(), c.callOff.Ask(cancelRequest{OrderID: e.OrderID}))
@@ -152,7 +160,7 @@ func (c *Context) declareCancellation() {
 		Outcomes: ended,
 	}
 	c.callOff = courante.NewEffect(c.svc, courante.EffectSpec[cancelRequest, struct{}]{
-		Step: calledOff, Effect: callOffEffect, Timeout: c.cfg.Attempt,
+		Step: calledOff, Effect: callOffEffect, UntilAnswered: true, Timeout: c.cfg.Attempt,
 		Perform: c.performCancel, // cancelling again gives the same answer: it need not be asked for
 		Then: func(d *courante.Decision, id string, _ cancelRequest, _ struct{}) error {
 			if s := c.shipments.Load(d, id); s.State.Past.Allows(calledOff) {
