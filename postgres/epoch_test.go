@@ -33,9 +33,10 @@ func run(t *testing.T, s *Server, input []byte, program string, args ...string) 
 	return stdout.Bytes()
 }
 
-// writeHistory fills the log with what a crash can leave: events with ticks,
-// events without, and a transaction that rolled back between them. It returns
-// the cursor of a subscriber that is in the middle, and what it has read.
+// writeHistory fills the log with what a crash can leave: a sealed part, events
+// with ticks, events without, and a transaction that rolled back between them.
+// It returns the cursor of a subscriber that is in the sealed part, and what it
+// has read.
 func writeHistory(t *testing.T, db *Database, s *Store) (read []courante.Event, at courante.Cursor) {
 	t.Helper()
 	for i := range int64(20) {
@@ -43,9 +44,17 @@ func writeHistory(t *testing.T, db *Database, s *Store) (read []courante.Event, 
 		if i%3 == 0 {
 			mustTick(t, db)
 		}
+		if i == 12 {
+			if _, err := s.ClosePart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.SealPart(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	mustTick(t, db)
-	read, at, err := s.ReadLog(t.Context(), courante.Cursor{}, 11)
+	read, at, err := s.ReadLog(t.Context(), courante.Cursor{}, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +63,7 @@ func writeHistory(t *testing.T, db *Database, s *Store) (read []courante.Event, 
 		t.Fatal(err)
 	}
 	defer undone.Rollback(context.Background())
-	if err := insertRaw(t.Context(), undone, db.Epoch(), 1, "order:undone", 1); err != nil {
+	if err := insertRaw(t.Context(), undone, db.Epoch(), "order:undone", 1); err != nil {
 		t.Fatal(err)
 	}
 	appendRaw(t, db, "order:late", 1, 5) // committed, and no tick sees it
