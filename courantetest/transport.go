@@ -134,7 +134,7 @@ var transportCases = []struct {
 		at.Hash++
 		add(t, f, "order:1", "test.happened")
 		f.Settle(t)
-		feed, err := f.Transport.Open(t.Context(), lane(f, 0), epoch(1), at)
+		feed, err := f.Transport.Open(t.Context(), laneOf(f, 0), oneEpoch(1), at)
 		if err == nil {
 			_, _, err = feed.Fetch(t.Context(), 10)
 		}
@@ -145,17 +145,17 @@ var transportCases = []struct {
 	}},
 }
 
-func lane(f TransportFixture, k int) courante.Lane {
+func laneOf(f TransportFixture, k int) courante.Lane {
 	return courante.Lane{Subscriber: "test", Log: f.Store.Log(), Epoch: 1, K: k}
 }
 
-func epoch(lanes int) courante.LaneEpoch {
+func oneEpoch(lanes int) courante.LaneEpoch {
 	return courante.LaneEpoch{Subscriber: "test", N: 1, Types: []string{"test.happened"}, Lanes: lanes}
 }
 
 func openFeed(t *testing.T, f TransportFixture, k, lanes int, after courante.Cursor) courante.Feed {
 	t.Helper()
-	feed, err := f.Transport.Open(t.Context(), lane(f, k), epoch(lanes), after)
+	feed, err := f.Transport.Open(t.Context(), laneOf(f, k), oneEpoch(lanes), after)
 	if err != nil {
 		t.Fatal(err)
 	}
