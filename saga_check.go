@@ -115,7 +115,8 @@ func (r *SagaReport) Warnings() []SagaProblem {
 //
 // Which steps need compensation is what the declarations say: those that some
 // other step Undoes. Such a step has taken effect after an outcome that emits
-// or asks for something and is not marked Fails; the effect that it asked for
+// or asks for something and is not marked Fails, its own or that of another step
+// of the service that emits and asks for the same; the effect that it asked for
 // can take that back by an outcome that Fails. It is undone once a step that
 // Undoes it has such an outcome. What has to be undone is judged when nothing is
 // under way any more, so an answer that comes after the end may still be

@@ -198,6 +198,19 @@ func TestEachFlawIsFound(t *testing.T) {
 			text: []string{`payment: the saga ends compensated (shop.order_cancelled) and step "charge", which took effect, is not undone`, `let "give up charge" or "void charge" act on this path`},
 		},
 		{
+			name: "a deed that two steps can do, of which one is named by what undoes it",
+			flaw: func(s []*Service) {
+				s[2].on("payment_due", Step{Name: "charge again", When: ev("payment_voided"), Unless: ev("payment_voided"),
+					Outcomes: []Outcome{{Emits: ev("payment_started"), Asks: []string{"charge"}}}})
+				edit(s, "give up charge", func(st *Step) { st.Undoes = "charge again" })
+				edit(s, "void charge", func(st *Step) {
+					st.Undoes, st.Outcomes = "charge again", []Outcome{{Emits: ev("payment_voided"), Fails: true}}
+				})
+			},
+			rule: RuleCompensation,
+			text: []string{`step "charge again", which took effect, is not undone`},
+		},
+		{
 			name: "an order that is confirmed after its stock was released",
 			flaw: func(s []*Service) {
 				s[1].on("order_cancelling", Step{Name: "release early", Undoes: "reserve stock", Unless: ev("stock_released"), Outcomes: []Outcome{{Emits: ev("stock_released")}}})

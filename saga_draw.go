@@ -174,20 +174,28 @@ func (g *SagaGraph) row(w *tabwriter.Writer, i int) {
 	if st.Pivot {
 		name += " (pivot)"
 	}
-	undone := strings.Join(g.undoneBy(i), ", ")
+	undone := g.undoneBy(i)
+	line := func(does, until string) {
+		by := ""
+		if len(undone) > 0 {
+			by, undone = undone[0], undone[1:]
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, on, does, by, until)
+		name, on = "", ""
+	}
 	outcomes := st.Outcomes
 	if len(outcomes) == 0 {
 		outcomes = []Outcome{{}} // a step that only looks
 	}
 	for _, o := range outcomes {
 		until := g.until(st, o)
-		for n, line := range wrap(o.sentence(), 56) {
-			if n > 0 {
-				until = ""
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, on, line, undone, until)
-			name, on, undone = "", "", ""
+		for _, text := range wrap(o.sentence(), 56) {
+			line(text, until)
+			until = ""
 		}
+	}
+	for len(undone) > 0 {
+		line("", "")
 	}
 }
 
@@ -227,8 +235,10 @@ func wrap(text string, width int) []string {
 func (g *SagaGraph) undoneBy(i int) []string {
 	var names []string
 	for _, other := range g.Steps {
-		if other.Service == g.Steps[i].Service && other.Undoes == g.Steps[i].Name {
-			names = append(names, other.Name)
+		for j := range g.Steps {
+			if alike(g.nodes[i], g.nodes[j]) && other.Service == g.Steps[j].Service && other.Undoes == g.Steps[j].Name && !slices.Contains(names, other.Name) {
+				names = append(names, other.Name)
+			}
 		}
 	}
 	return names

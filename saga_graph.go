@@ -254,6 +254,22 @@ func (g *SagaGraph) spreadBack() {
 	}
 }
 
+// alike reports whether two steps can do the same deed: an outcome of each emits
+// and asks for the same and is no failure. A charge that either of two events
+// may set off, whichever comes last, is one deed of two steps, and what undoes
+// the one undoes the other.
+func alike(a, b *step) bool {
+	return a.service == b.service && (a == b || slices.ContainsFunc(a.Outcomes, func(o Outcome) bool {
+		return slices.ContainsFunc(b.Outcomes, o.sameDeed)
+	}))
+}
+
+func (o Outcome) sameDeed(p Outcome) bool {
+	sorted := func(names []string) []string { return slices.Sorted(slices.Values(names)) }
+	return !o.Fails && !p.Fails && len(o.Emits)+len(o.Asks) > 0 &&
+		slices.Equal(sorted(o.Emits), sorted(p.Emits)) && slices.Equal(sorted(o.Asks), sorted(p.Asks))
+}
+
 // turnsBack reports whether an event of the step always means the way back.
 func (st *step) turnsBack(typ string) bool {
 	if st.Undoes != "" {

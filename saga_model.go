@@ -62,7 +62,8 @@ type sagaOutcome struct {
 	impossible                bool
 	emits                     []int
 	asks, drops, sets, clears []int
-	fails, idle               bool // idle: it does nothing
+	tracks                    []int // tracked steps whose deed it is
+	fails, idle               bool  // idle: it does nothing
 	starts                    bool
 }
 
@@ -209,12 +210,31 @@ func (m *sagaModel) compileSteps(eventOf map[string]int) {
 			if other.Undoes == st.Name {
 				if st.tracked < 0 {
 					st.tracked = len(m.tracked)
-					m.tracked = append(m.tracked, i)
+					m.track(i)
 				}
 				other.undoes = st.tracked
 			}
 		}
 	}
+}
+
+// track keeps book of a step from now on: of all outcomes, its own and those of
+// other steps, that are its deed.
+func (m *sagaModel) track(i int) {
+	st := &m.steps[i]
+	for j := range m.steps {
+		other := &m.steps[j]
+		if other.home != st.home {
+			continue
+		}
+		for n, o := range other.Outcomes {
+			own := j == i && !o.Fails && len(o.Emits)+len(o.Asks) > 0
+			if own || slices.ContainsFunc(st.Outcomes, o.sameDeed) {
+				other.outcomes[n].tracks = append(other.outcomes[n].tracks, st.tracked)
+			}
+		}
+	}
+	m.tracked = append(m.tracked, i)
 }
 
 func (m *sagaModel) compileChannels() {

@@ -295,9 +295,9 @@ func (m *sagaMover) account(s sagaState, st *sagaModelStep, o *sagaOutcome) {
 	if !effective {
 		return
 	}
-	if st.tracked >= 0 {
-		s.put(m.took + st.tracked)
-		s.drop(m.undone + st.tracked)
+	for _, t := range o.tracks {
+		s.put(m.took + t)
+		s.drop(m.undone + t)
 	}
 	if st.undoes >= 0 {
 		s.put(m.turned)

@@ -256,8 +256,13 @@ func (p *sagaProgress) grade(steps []SagaStepStatus, n int, last map[string]int)
 	if st.Undoes == "" {
 		return
 	}
-	if undone, ok := last[st.Service+"/"+st.Undoes]; ok && len(steps[n].Events) > 0 && undone < n {
-		steps[undone].State = StepUndone
+	for j, other := range p.g.Steps {
+		named := slices.ContainsFunc(p.g.nodes, func(o *step) bool {
+			return o.service.name == st.Service && o.Name == st.Undoes && alike(o, p.g.nodes[j])
+		})
+		if undone, ok := last[other.Service+"/"+other.Name]; ok && named && len(steps[n].Events) > 0 && undone < n {
+			steps[undone].State = StepUndone
+		}
 	}
 }
 
