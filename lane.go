@@ -199,8 +199,8 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 		}
 		list = append(list, want)
 	}
-	if len(list) > 1 {
-		if err := n.takeOver(ctx, &placeInLog{log: log, epochs: list, current: len(list) - 2}); err != nil {
+	for i := range list[:len(list)-1] {
+		if err := n.takeOver(ctx, &placeInLog{log: log, epochs: list, current: i}); err != nil {
 			return nil, err
 		}
 	}
@@ -208,26 +208,24 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	return list, nil
 }
 
-// takeOver appends to every unfinished lane of an epoch a row that changes
-// nothing but the number: an owner that does not know of the next epoch yet
-// fails at its next commit and looks again.
+// takeOver appends to every lane of an epoch a row that changes nothing but the
+// number: an owner that does not know of the next epoch yet fails at its next
+// commit and looks again. Lanes that are past the border need it too, because
+// where they ended must not move any more once the next epoch has begun.
 func (n *node) takeOver(ctx context.Context, at *placeInLog) error {
-	end, _ := at.end()
 	for k := 0; k < at.epoch().Lanes; {
 		p, err := n.progress(ctx, at, k)
 		if err != nil {
 			return err
 		}
-		if p.Cursor.Before(end) {
-			p.N++
-			p.Note = json.RawMessage(fmt.Sprintf(`{"next_lane_epoch":%d}`, at.epoch().N+1))
-			err := n.record(ctx, p)
-			if errors.Is(err, ErrFenced) {
-				continue // its owner was faster; again
-			}
-			if err != nil {
-				return err
-			}
+		p.N++
+		p.Note = json.RawMessage(fmt.Sprintf(`{"next_lane_epoch":%d}`, at.epoch().N+1))
+		err = n.record(ctx, p)
+		if errors.Is(err, ErrFenced) {
+			continue // its owner was faster; again
+		}
+		if err != nil {
+			return err
 		}
 		k++
 	}
