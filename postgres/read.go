@@ -172,7 +172,7 @@ func (r *readCall) readWindow(ctx context.Context, after courante.Cursor, before
 		if err != nil {
 			return nil, after, err
 		}
-		room := min(int64(limit), last.High-before.High+16)
+		room := max(0, min(int64(limit), last.High-before.High+16)) // a restored sequence may be behind
 		if events, err = r.scanner.scanEvents(rows, make([]courante.Event, 0, room)); err != nil {
 			return nil, after, err
 		}

@@ -3,7 +3,6 @@
 package postgres
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -51,7 +50,7 @@ func insertHistory(t testing.TB, conn *pgx.Conn, s *Store, epoch, events, perTic
 		       '{"order":"0198c2f4","lines":[{"sku":"A-1001","quantity":2},{"sku":"A-1002","quantity":2},{"sku":"B-7","quantity":1}]}'
 		from generate_series(1, %[2]d) i`,
 		`insert into {ticker}.tick (log, n, epoch, high, snapshot)
-		select 'orders', (select count(*) from {ticker}.tick) + n, %[1]d, n * %[3]d, format('900:%%s:900', n * %[3]d + 1001)::pg_snapshot
+		select 'orders', (select count(*) from {ticker}.tick) + n, %[1]d, (select last_value from {schema}.event_position) - %[2]d + n * %[3]d, format('900:%%s:900', n * %[3]d + 1001)::pg_snapshot
 		from generate_series(1, %[2]d / %[3]d) n`,
 		`analyze {schema}.event`,
 	} {
@@ -189,11 +188,18 @@ func touched(t testing.TB, db *Database, s *Store, statement func(conn *pgx.Conn
 // figures must not depend on it.
 func BenchmarkRelay(b *testing.B) {
 	old, _ := strconv.Atoi(os.Getenv("COURANTE_BENCH_OLD"))
-	for _, perTick := range []int{400, 3} {
+	db, store := openTest(b)
+	conn := testConn(b)
+	if old > 0 {
+		insertHistory(b, conn, store, -3, old, 10)
+	}
+	for i, perTick := range []int{400, 3} {
+		start, err := store.Head(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		insertHistory(b, conn, store, i-2, 240_000, perTick)
 		b.Run(fmt.Sprintf("events-a-tick=%d/old=%d", perTick, old), func(b *testing.B) {
-			_, store, start := benchLog(b, old)
-			insertHistory(b, testConn(b), store, -1, 240_000, perTick)
-			b.ResetTimer()
 			for n := 0; n < b.N; {
 				at := start
 				for n < b.N {
@@ -211,13 +217,14 @@ func BenchmarkRelay(b *testing.B) {
 		})
 	}
 	b.Run(fmt.Sprintf("head/old=%d", old), func(b *testing.B) {
-		db, store, at := benchLog(b, old)
-		conn := testConn(b)
-		b.ResetTimer()
 		b.StopTimer()
+		at, err := store.Head(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
 		var ticking time.Duration
 		for n := 0; n < b.N; {
-			insertMany(b, conn, store, strconv.Itoa(n), 50, 10)
+			insertMany(b, conn, store, fmt.Sprintf("%d-%d", b.N, n), 50, 10)
 			began := time.Now()
 			mustTick(b, db)
 			ticking += time.Since(began)
@@ -232,18 +239,4 @@ func BenchmarkRelay(b *testing.B) {
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		b.ReportMetric(float64(ticking.Microseconds())/float64((b.N+499)/500), "us/tick")
 	})
-}
-
-// benchLog is a log with old events, and the cursor behind them.
-func benchLog(b *testing.B, old int) (*Database, *Store, courante.Cursor) {
-	b.Helper()
-	db, store := openTest(b)
-	if old > 0 {
-		insertHistory(b, testConn(b), store, -2, old, 10)
-	}
-	at, err := store.Head(context.Background())
-	if err != nil {
-		b.Fatal(err)
-	}
-	return db, store, at
 }
