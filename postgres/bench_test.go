@@ -58,7 +58,13 @@ func BenchmarkAppend(b *testing.B) {
 				})
 			}
 			wg.Wait()
+			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			var commits int64
+			if err := store.db.pool.QueryRow(context.Background(), store.sql("select count(distinct xid) from {schema}.event")).Scan(&commits); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/float64(commits), "events/commit")
 		})
 	}
 }

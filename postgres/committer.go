@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -132,10 +133,22 @@ func (c *committer) run() {
 
 // take waits for calls and makes the next group of them, in the order of the
 // queue. It returns false when the committer is closed and all calls are done.
+//
+// It does not wait for company, but it steps behind the goroutines that are
+// ready to run: the callers of the last group, who often append again at once.
+// Without that the first of them would wake the committer, which would run
+// before the others and go off with a group of one.
 func (c *committer) take() bool {
+	runtime.Gosched()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
+		if len(c.queue) == 0 && !c.closed {
+			c.filled.Wait()
+			c.mu.Unlock()
+			runtime.Gosched()
+			c.mu.Lock()
+		}
 		if c.pick(); len(c.group) > 0 {
 			return true
 		}

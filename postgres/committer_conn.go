@@ -16,10 +16,10 @@ func (c *committer) connected() bool { return c.in != nil && !c.in.conn.IsClosed
 // longer: the group that waits is told at once that the database cannot be
 // reached, and a server that comes back is not overrun.
 func (c *committer) connect() error {
-	if c.connected() {
+	if c.connected() && !c.in.broken() {
 		return nil
 	}
-	c.in = nil
+	c.disconnect()
 	if c.backoff > 0 {
 		select {
 		case <-time.After(c.backoff):
@@ -74,10 +74,21 @@ func onlyIndexes(config *pgx.ConnConfig) {
 	config.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 }
 
+// idleCheck is after how long without use a connection is looked at before it
+// is used again. The look takes up to a millisecond.
+const idleCheck = time.Second
+
+// broken reports whether the connection broke while it was idle: found out
+// before anything is sent, it costs no caller its certainty.
+func (in *inserter) broken() bool {
+	return time.Since(in.used) > idleCheck && in.conn.PgConn().CheckConn() != nil
+}
+
 // deadline is when the server must have answered; it costs less than a context.
 func (in *inserter) deadline(d time.Duration) {
 	// An error means that the connection is gone, as the next use will find.
-	_ = in.conn.PgConn().Conn().SetDeadline(time.Now().Add(d))
+	in.used = time.Now()
+	_ = in.conn.PgConn().Conn().SetDeadline(in.used.Add(d))
 }
 
 func (in *inserter) lockTimeout(d time.Duration) {

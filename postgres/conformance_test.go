@@ -28,9 +28,17 @@ func TestStore(t *testing.T) {
 			t.Cleanup(db.Close)
 			return db
 		}
-		// Each handle is a process of its own, with its own connections.
-		return open(), func(log string) courante.Store {
-			store, err := open().Store(t.Context(), log)
+		db := open()
+		opened := make(map[string]bool)
+		// The first handle of a log belongs to the database that ticks; each
+		// further one is a process of its own, with its own connections.
+		return db, func(log string) courante.Store {
+			on := db
+			if opened[log] {
+				on = open()
+			}
+			opened[log] = true
+			store, err := on.Store(t.Context(), log)
 			if err != nil {
 				t.Fatal(err)
 			}

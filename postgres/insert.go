@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/courante-dev/courante"
 	"github.com/jackc/pgx/v5"
@@ -86,6 +87,7 @@ type inserter struct {
 	rows  eventRows
 	head  [4]byte // the epoch as a parameter
 	names map[int32]string
+	used  time.Time
 }
 
 func newInserter(ctx context.Context, s *Store, conn *pgx.Conn) (*inserter, error) {
@@ -93,7 +95,7 @@ func newInserter(ctx context.Context, s *Store, conn *pgx.Conn) (*inserter, erro
 	if err != nil {
 		return nil, err
 	}
-	in := &inserter{store: s, conn: conn, epoch: epoch, names: make(map[int32]string)}
+	in := &inserter{store: s, conn: conn, epoch: epoch, names: make(map[int32]string), used: time.Now()}
 	binary.BigEndian.PutUint32(in.head[:], uint32(epoch))
 	return in, nil
 }
