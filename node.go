@@ -91,7 +91,7 @@ func (n *node) settle(ctx context.Context, it *item) (Result, error) {
 				return Result{}, Unknown(errors.Join(err, lookup))
 			}
 		}
-		if !isTransient(err) || try == tries || ctx.Err() != nil {
+		if !isTransient(err) || errors.Is(err, ErrClosed) || errors.Is(err, ErrOverloaded) || try == tries || ctx.Err() != nil {
 			return Result{}, err
 		}
 		if !n.rt.cfg.Stepped {

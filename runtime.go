@@ -181,6 +181,9 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 	if rt.metrics, err = newMetrics(cfg.Meter.Meter(scope)); err != nil {
 		problems = append(problems, err)
 	}
+	if len(problems) == 0 && !cfg.Stepped { // a simulation starts thousands of runtimes on one declaration
+		problems = append(problems, rt.checkSagas())
+	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
@@ -297,6 +300,27 @@ func (rt *Runtime) check() []error {
 		}
 	}
 	return problems
+}
+
+// checkSagas refuses services whose sagas do not end well on every path. Those
+// with steps in other programs are checked there, from the manifests.
+func (rt *Runtime) checkSagas() error {
+	if len(rt.cfg.Sources) > 0 {
+		return nil
+	}
+	var services []*Service
+	for _, m := range rt.cfg.Services {
+		services = append(services, m.Service)
+	}
+	reports, err := CheckSagas(services, 0)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range reports {
+		errs = append(errs, r.Err())
+	}
+	return errors.Join(errs...)
 }
 
 func (rt *Runtime) needOf(service, typ string) Need {
