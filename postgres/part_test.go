@@ -312,7 +312,6 @@ func TestDetachPart(t *testing.T) {
 		mustExec(t, conn, store, `insert into {schema}.progress (n, epoch, lane_epoch, k, tick, position, hash, subscriber, log)
 			values ((select count(*) + 1 from {schema}.progress), 0, 1, $1, $2, $3, 0, 'shipping', 'orders')`, k, tick, int64(courante.MaxPosition))
 	}
-	mustExec(t, conn, store, `create table if not exists {schema}.progress_test partition of {schema}.progress default`)
 	progress(0, end.Tick)
 	progress(1, end.Tick-1)
 	refused("subscriber shipping, lane 1")
