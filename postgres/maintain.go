@@ -76,7 +76,7 @@ func (s *Store) maintainReplies(ctx context.Context, tx pgx.Tx, now time.Time) e
 	oldest := "reply_" + now.AddDate(0, 0, -keepReplies).Format(dayFormat)
 	for _, name := range names {
 		if name < oldest {
-			if _, err := tx.Exec(ctx, s.sql("drop table {schema}."+name)); err != nil {
+			if _, err := tx.Exec(ctx, s.inSchema("drop table {schema}."+name)); err != nil {
 				return err
 			}
 		}
@@ -96,7 +96,7 @@ func (s *Store) maintainProgress(ctx context.Context, tx pgx.Tx) error {
 	newest := int64(-1) // that lanes have reached
 	for n := last; n >= first; n-- {
 		var used bool
-		if err := tx.QueryRow(ctx, s.sql(fmt.Sprintf("select exists (select from {schema}.progress_%d)", n))).Scan(&used); err != nil {
+		if err := tx.QueryRow(ctx, s.inSchema(fmt.Sprintf("select exists (select from {schema}.progress_%d)", n))).Scan(&used); err != nil {
 			return err
 		}
 		if used {
@@ -116,7 +116,7 @@ func (s *Store) maintainProgress(ctx context.Context, tx pgx.Tx) error {
 		if err := s.advanceIdle(ctx, tx, n, newest*progressSpan); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, s.sql(fmt.Sprintf("drop table {schema}.progress_%d", n))); err != nil {
+		if _, err := tx.Exec(ctx, s.inSchema(fmt.Sprintf("drop table {schema}.progress_%d", n))); err != nil {
 			return err
 		}
 	}
@@ -130,7 +130,7 @@ func (s *Store) maintainProgress(ctx context.Context, tx pgx.Tx) error {
 // number, and a zombie stays out, before the range is dropped and after. If
 // the owner commits at the same moment, one of the two fails on the key.
 func (s *Store) advanceIdle(ctx context.Context, tx pgx.Tx, n, to int64) error {
-	_, err := tx.Exec(ctx, s.sql(fmt.Sprintf(`
+	_, err := tx.Exec(ctx, s.inSchema(fmt.Sprintf(`
 		insert into {schema}.progress (n, epoch, lane_epoch, k, tick, position, hash, subscriber, log, note)
 		select filler.n, l.epoch, l.lane_epoch, l.k, l.tick, l.position, l.hash, l.subscriber, l.log, l.note
 		from (
@@ -148,7 +148,7 @@ func (s *Store) advanceIdle(ctx context.Context, tx pgx.Tx, n, to int64) error {
 // attach makes a partition as a table and attaches it: that does not stand in
 // the way of those who write, as creating it as a partition would.
 func (s *Store) attach(ctx context.Context, tx pgx.Tx, table, name, bounds string) error {
-	_, err := tx.Conn().PgConn().Exec(ctx, s.sql(fmt.Sprintf(`
+	_, err := tx.Conn().PgConn().Exec(ctx, s.inSchema(fmt.Sprintf(`
 		create table {schema}.%[2]s (like {schema}.%[1]s including defaults including indexes);
 		alter table {schema}.%[1]s attach partition {schema}.%[2]s for values %[3]s`, table, name, bounds))).ReadAll()
 	return err

@@ -101,9 +101,12 @@ func (s *Store) sql(text string) string {
 	if made, ok := s.texts.Load(text); ok {
 		return made.(string)
 	}
-	made := strings.ReplaceAll(text, "{schema}", s.quoted)
+	made := s.inSchema(text)
 	s.texts.Store(text, made)
 	return made
 }
+
+// inSchema is sql for a text that is used once.
+func (s *Store) inSchema(text string) string { return strings.ReplaceAll(text, "{schema}", s.quoted) }
 
 func (s *Store) close() { s.appender.close() }

@@ -199,7 +199,7 @@ func (s *Store) eventsOfUnit() string {
 	if text, ok := s.texts.Load(part); ok {
 		return text.(string)
 	}
-	text := s.sql(`with w as (` + insertEvents(s.quoted, part) + `)
+	text := s.inSchema(`with w as (` + insertEvents(s.quoted, part) + `)
 	select pg_current_xact_id(), {schema}.expect('event', count(*), $14::bigint) from w`)
 	s.texts.Store(part, text)
 	return text

@@ -1,0 +1,196 @@
+//go:build linux || darwin
+
+package postgres
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/courante-dev/courante"
+)
+
+func mustBegin(t testing.TB, s *Store) courante.Unit {
+	t.Helper()
+	u, err := s.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Rollback(t.Context()) })
+	return u
+}
+
+func commit(t testing.TB, s *Store, c courante.Changes) error {
+	t.Helper()
+	_, err := mustBegin(t, s).Commit(t.Context(), c)
+	return err
+}
+
+func eventAt(stream string, version int64) courante.Event {
+	e := noted()
+	e.Stream, e.Version = stream, version
+	return e
+}
+
+// A version that somebody else's open transaction holds makes the unit wait;
+// when that commits the unit conflicts, and names this stream and no other.
+func TestUnitBehindAnOpenTransaction(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	tx := hold(t, s, "order:2", 1)
+	done := make(chan error)
+	go func() {
+		done <- commit(t, s, courante.Changes{Events: []courante.Event{eventAt("order:1", 1), eventAt("order:2", 1), eventAt("order:2", 2)}})
+	}()
+	conn := testConn(t)
+	eventually(t, "the unit to wait", func() bool {
+		var n int
+		if err := conn.QueryRow(t.Context(), `select count(*) from pg_stat_activity
+			where wait_event = 'transactionid' and strpos(query, $1) > 0 and pid <> pg_backend_pid()`, s.quoted).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n == 1
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := <-done
+	var conflict *courante.ConflictError
+	if !errors.As(err, &conflict) || !slices.Equal(conflict.Streams, []string{"order:2"}) {
+		t.Errorf("error %v, want a conflict on order:2", err)
+	}
+	wantVersions(t, s, "order:1", 0)
+	wantVersions(t, s, "order:2", 1)
+}
+
+// A part that closes under a unit that holds locks is the caller's to repeat;
+// one that has read nothing is repeated by the store.
+func TestUnitAndClosedPart(t *testing.T) {
+	t.Parallel()
+	config := NewTestConfig(t)
+	_, s := openConfig(t, config)
+	_, other := openConfig(t, config)
+	if _, err := other.ClosePart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(t, s, courante.Changes{Events: []courante.Event{eventAt("order:1", 1)}}); err != nil {
+		t.Errorf("a unit that loaded nothing: %v", err)
+	}
+	if _, err := other.ClosePart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	u := mustBegin(t, s)
+	if _, err := u.Load(t.Context(), []courante.Key{{Category: "order", ID: "1", Sourced: true}}); err != nil {
+		t.Fatal(err)
+	}
+	c := courante.Changes{Events: []courante.Event{eventAt("order:1", 2)}}
+	if _, err := u.Commit(t.Context(), c); !errors.Is(err, courante.ErrTransient) {
+		t.Errorf("a unit that has loaded: error %v, want a transient one", err)
+	}
+	if err := commit(t, s, c); err != nil {
+		t.Errorf("the next unit: %v", err)
+	}
+	wantVersions(t, s, "order:1", 2)
+}
+
+var lane = courante.Lane{Subscriber: "test", Log: "orders", Epoch: 1}
+
+func recordProgress(t testing.TB, s *Store, lane courante.Lane, n int64) error {
+	t.Helper()
+	return commit(t, s, courante.Changes{Progress: []courante.Progress{{Lane: lane, N: n, Cursor: courante.Cursor{Tick: n}, Note: json.RawMessage(`"note"`)}}})
+}
+
+// TestIdleLaneIsMovedOn: a range of progress that a busy lane has left far
+// behind goes, though an idle lane is in it. The idle lane keeps its place in
+// the log under a higher number, and who knows only the old number is fenced.
+func TestIdleLaneIsMovedOn(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	idle, busy := lane, lane
+	busy.K = 1
+	for n := range int64(3) {
+		if err := recordProgress(t, s, idle, n+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := testConn(t)
+	for i := range int64(3) { // as if it had recorded all numbers up to there
+		if err := s.Maintain(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		mustExec(t, conn, s, `insert into {schema}.progress (n, epoch, lane_epoch, k, tick, position, hash, subscriber, log)
+			values ($1, 1, 1, 1, 5, 5, 5, 'test', 'orders')`, i*progressSpan+7)
+	}
+	if err := s.Maintain(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if first, _, err := s.progressRange(t.Context()); err != nil || first != progressSpan {
+		t.Errorf("progress begins with number %d (error %v), want %d", first, err, progressSpan)
+	}
+	for _, n := range []int64{1, 3, 4, 5} {
+		if err := recordProgress(t, s, idle, n); !errors.Is(err, courante.ErrFenced) {
+			t.Errorf("number %d of the idle lane: %v, want fenced", n, err)
+		}
+	}
+	p, err := s.Progress(t.Context(), idle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.N != 2*progressSpan || p.Cursor.Tick != 3 || string(p.Note) != `"note"` {
+		t.Errorf("the idle lane is at %+v, want number %d at tick 3 with its note", p, 2*progressSpan)
+	}
+	for _, next := range []struct {
+		lane courante.Lane
+		n    int64
+	}{{idle, p.N + 1}, {busy, 2*progressSpan + 8}} {
+		if err := recordProgress(t, s, next.lane, next.n); err != nil {
+			t.Errorf("the next number of lane %d: %v", next.lane.K, err)
+		}
+	}
+}
+
+// TestProgressAheadOfPartitions: a lane that comes to a range for which nobody
+// has made the partition is held up once.
+func TestProgressAheadOfPartitions(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	mustExec(t, testConn(t), s, `insert into {schema}.progress (n, epoch, lane_epoch, k, tick, position, hash, subscriber, log)
+		values ($1, 1, 1, 0, 5, 5, 5, 'test', 'orders')`, 2*progressSpan-1)
+	if err := recordProgress(t, s, lane, 2*progressSpan); !errors.Is(err, courante.ErrTransient) {
+		t.Errorf("error %v, want a transient one", err)
+	}
+	if err := recordProgress(t, s, lane, 2*progressSpan); err != nil {
+		t.Errorf("the second time: %v", err)
+	}
+}
+
+// TestRepliesAreDropped: a reply is kept for eight days, and goes with its day.
+func TestRepliesAreDropped(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	if err := commit(t, s, courante.Changes{Replies: []courante.Reply{{Key: "k", Body: json.RawMessage(`1`)}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Maintain(t.Context(), time.Now().AddDate(0, 0, keepReplies-1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reply(t.Context(), "k"); err != nil {
+		t.Errorf("after %d days: %v", keepReplies-1, err)
+	}
+	if err := s.Maintain(t.Context(), time.Now().AddDate(0, 0, keepReplies+2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reply(t.Context(), "k"); !errors.Is(err, courante.ErrNotFound) {
+		t.Errorf("after %d days: error %v, want not found", keepReplies+2, err)
+	}
+	// All days of today are gone: a unit makes them again.
+	c := courante.Changes{Replies: []courante.Reply{{Key: "k2", Body: json.RawMessage(`1`)}}}
+	if err := commit(t, s, c); !errors.Is(err, courante.ErrTransient) {
+		t.Errorf("error %v, want a transient one", err)
+	}
+	if err := commit(t, s, c); err != nil {
+		t.Error(err)
+	}
+}
