@@ -62,11 +62,14 @@ func (h *flat) Enabled(ctx context.Context, level slog.Level) bool { return h.ne
 
 func (h *flat) Handle(ctx context.Context, r slog.Record) error {
 	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		out.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	traced := trace.SpanContextFromContext(ctx)
+	if traced.IsValid() {
+		out.AddAttrs(slog.String("trace_id", traced.TraceID().String()), slog.String("span_id", traced.SpanID().String()))
 	}
 	r.Attrs(func(a slog.Attr) bool {
-		out.AddAttrs(flatten(nil, h.prefix, a)...)
+		if a.Key != "trace_id" || !traced.IsValid() { // a caller who adds it by hand must not make it appear twice
+			out.AddAttrs(flatten(nil, h.prefix, a)...)
+		}
 		return true
 	})
 	return h.next.Handle(ctx, out)

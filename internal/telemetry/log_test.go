@@ -37,7 +37,7 @@ func TestJSONLinesFollowTheSchema(t *testing.T) {
 	log := telemetry.NewLogger(&out, telemetry.LogConfig{Service: "courante", Version: "v1.2.3", Level: slog.LevelDebug})
 	ctx := traced(t.Context())
 	log.Info("plain")
-	log.DebugContext(ctx, "traced", "pause_ms", 20, "took", 1500*time.Millisecond, "retry_at", time.Now())
+	log.DebugContext(ctx, "traced", "pause_ms", 20, "took", 1500*time.Millisecond, "retry_at", time.Now(), "trace_id", "0a000000000000000000000000000001")
 	log.With("actor", "ticker").WithGroup("batch").ErrorContext(ctx, "grouped", "size", 3, slog.Group("of", "kind", "order"), "error", errors.New("it \"broke\"\n"))
 	log.Warn("empty values", "sku", "", "list", []string{"a", "b"}, "nothing", nil)
 
@@ -59,6 +59,9 @@ func TestJSONLinesFollowTheSchema(t *testing.T) {
 		if !strings.Contains(lines[1], want) {
 			t.Errorf("got %s, want %s in it", lines[1], want)
 		}
+	}
+	if n := strings.Count(lines[1], "trace_id"); n != 1 {
+		t.Errorf("trace_id is %d times in %s, want once", n, lines[1])
 	}
 	for _, want := range []string{`"actor":"ticker"`, `"batch_size":3`, `"batch_of_kind":"order"`, `"trace_id":`} {
 		if !strings.Contains(lines[2], want) {

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/postgres"
+)
+
+// connectionFile is where up leaves, in its data folder, how to reach its
+// embedded server, for the commands that look at a running system. Only its
+// owner may read it.
+const connectionFile = "courante.json"
+
+type connection struct {
+	URL string `json:"url"`
+	PID int    `json:"pid"`
+}
+
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the data folder: %w; choose another with --data or COURANTE_DATA", err)
+	}
+	return nil
+}
+
+func writeConnection(dir, url string) error {
+	text, err := json.Marshal(connection{URL: url, PID: os.Getpid()})
+	if err != nil {
+		return err
+	}
+	// Written beside and moved, so that it is never read half.
+	file := filepath.Join(dir, connectionFile)
+	if err := os.WriteFile(file+".new", text, 0o600); err != nil {
+		return fmt.Errorf("write how to connect: %w", err)
+	}
+	return os.Rename(file+".new", file)
+}
+
+func removeConnection(dir string) error {
+	err := os.Remove(filepath.Join(dir, connectionFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// findDatabase returns the URL of the database to look at.
+func (g *globals) findDatabase() (string, error) {
+	if g.PostgresURL != "" {
+		return g.PostgresURL, nil
+	}
+	text, err := os.ReadFile(filepath.Join(g.Data, connectionFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("nothing is running on %s.\nStart it with \"courante up\", name its folder with --data or COURANTE_DATA, or its database with COURANTE_POSTGRES_URL", g.Data)
+	}
+	if err != nil {
+		return "", fmt.Errorf("find the running system: %w", err)
+	}
+	var c connection
+	if err := json.Unmarshal(text, &c); err != nil {
+		return "", fmt.Errorf("find the running system: %s: %w", connectionFile, err)
+	}
+	return c.URL, nil
+}
+
+// visitor is a look at a system that runs elsewhere: its database, and the
+// shop's declarations on its stores. Nothing of it runs here.
+type visitor struct {
+	db     *postgres.Database
+	mounts []courante.Mount
+	stores map[string]*postgres.Store
+}
+
+// visit connects to the running system's database.
+func (p *program) visit(ctx context.Context) (*visitor, error) {
+	url, err := p.globals.findDatabase()
+	if err != nil {
+		return nil, err
+	}
+	db, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 2, Committers: 1, Logger: p.log})
+	if err != nil {
+		return nil, fmt.Errorf("%w\nIs the system running? Start it with \"courante up\"", err)
+	}
+	v := &visitor{db: db, stores: map[string]*postgres.Store{}}
+	for _, svc := range declaredShop() {
+		store, err := db.Store(ctx, svc.Name())
+		if err != nil {
+			db.Close()
+			return nil, err
+		}
+		v.stores[svc.Name()] = store
+		v.mounts = append(v.mounts, courante.Mount{Service: svc, Store: store})
+	}
+	return v, nil
+}
+
+func (v *visitor) services() []*courante.Service {
+	var list []*courante.Service
+	for _, m := range v.mounts {
+		list = append(list, m.Service)
+	}
+	return list
+}
+
+// log returns the store of a log by name.
+func (v *visitor) log(name string) (*postgres.Store, error) {
+	if s := v.stores[name]; s != nil {
+		return s, nil
+	}
+	known := make(map[string]bool)
+	for log := range v.stores {
+		known[log] = true
+	}
+	return nil, usageError{fmt.Errorf("there is no log %q; there are: %v", name, names(known))}
+}
+
+func (v *visitor) close() { v.db.Close() }

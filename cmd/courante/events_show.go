@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/courante-dev/courante"
+)
+
+type eventsShowCommand struct {
+	What string `arg:"" name:"stream-or-event" help:"An event, LOG/STREAM@VERSION, or a stream, STREAM or LOG/STREAM."`
+}
+
+// Help teaches by example.
+func (eventsShowCommand) Help() string {
+	return `Of an event it prints what led to it, back to the command, and what it led to. The ids are those that events tail prints.
+
+Examples:
+
+  courante events show ordering/order:first@1
+  courante events show order:first
+  courante events show order:first --json`
+}
+
+// Run prints an event or a stream.
+func (c *eventsShowCommand) Run(ctx context.Context, p *program) error {
+	id, err := parseEventID(c.What)
+	if err != nil {
+		return err
+	}
+	v, err := p.visit(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	events, err := v.find(ctx, id)
+	if err != nil {
+		return err
+	}
+	if len(events) == 0 {
+		return fmt.Errorf("there is no %s.\nSee what there is with: courante events tail --from start --no-follow", c.What)
+	}
+	if id.version > 0 && !p.globals.JSON {
+		return v.explain(ctx, p.stdout, &events[0])
+	}
+	for i := range events {
+		if p.globals.JSON {
+			err = p.printJSON(lineOf(&events[i]))
+		} else {
+			err = printEvent(p.stdout, &events[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eventID is an event's id, or a part of it.
+type eventID struct {
+	log     string // "" for all
+	stream  string
+	version int64 // 0 for all
+}
+
+func parseEventID(text string) (id eventID, err error) {
+	id.stream = text
+	if log, rest, ok := strings.Cut(text, "/"); ok && !strings.Contains(log, ":") {
+		id.log, id.stream = log, rest
+	}
+	if at := strings.LastIndexByte(id.stream, '@'); at >= 0 {
+		version := id.stream[at+1:]
+		id.stream = id.stream[:at]
+		if id.version, err = strconv.ParseInt(version, 10, 64); err != nil || id.version < 1 {
+			return id, usageError{fmt.Errorf("%q is no version: versions are 1, 2, 3, ...", version)}
+		}
+	}
+	if !strings.Contains(id.stream, ":") {
+		return id, usageError{fmt.Errorf("%q is neither a stream, such as order:first, nor an event, such as ordering/order:first@1", text)}
+	}
+	return id, nil
+}
+
+// find returns the events that the id names, of the first log that has any.
+func (v *visitor) find(ctx context.Context, id eventID) ([]courante.Event, error) {
+	if id.log != "" {
+		if _, err := v.log(id.log); err != nil {
+			return nil, err
+		}
+	}
+	var events []courante.Event
+	for _, m := range v.mounts {
+		if id.log != "" && id.log != m.Service.Name() {
+			continue
+		}
+		for e, err := range m.Store.ReadStream(ctx, id.stream, max(id.version-1, 0)) {
+			if err != nil {
+				return nil, err
+			}
+			events = append(events, e)
+			if id.version > 0 {
+				break
+			}
+		}
+		if len(events) > 0 {
+			return events, nil
+		}
+	}
+	return nil, nil
+}
+
+// explain prints an event between its causes and its consequences.
+func (v *visitor) explain(ctx context.Context, w io.Writer, e *courante.Event) error {
+	g, err := courante.BuildSaga(v.services(), sagaName)
+	if err != nil {
+		return err
+	}
+	_, related, err := courante.ReadSaga(ctx, g, v.mounts, e.Correlation, time.Now())
+	if err != nil && !errors.Is(err, courante.ErrNotFound) { // what is about no saga has no relatives
+		return err
+	}
+	byID := map[string]*courante.Event{}
+	for i := range related {
+		byID[related[i].ID()] = &related[i]
+	}
+	var chain []string
+	root := e
+	for cause := causeOf(byID, root); cause != nil && len(chain) < len(related); cause = causeOf(byID, root) {
+		chain = append(chain, fmt.Sprintf("%-28s %s", cause.Type, cause.ID()))
+		root = cause
+	}
+	fmt.Fprintln(w, "BECAUSE OF")
+	fmt.Fprintf(w, "  %s\n", sentence(root.Causation))
+	for i := len(chain) - 1; i >= 0; i-- {
+		fmt.Fprintf(w, "  %s\n", chain[i])
+	}
+	fmt.Fprintln(w, "\nEVENT")
+	if err := printEvent(w, e); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "LED TO")
+	nothing := true
+	for i := range related {
+		if causeOf(byID, &related[i]) == byID[e.ID()] && byID[e.ID()] != nil {
+			fmt.Fprintf(w, "  %-28s %s\n", related[i].Type, related[i].ID())
+			nothing = false
+		}
+	}
+	if nothing {
+		fmt.Fprintln(w, "  nothing that was recorded")
+	}
+	return nil
+}
+
+// causeOf is the event behind an event's causation. The outcome of an effect,
+// or a deadline, names the event that asked for it, and itself behind it.
+func causeOf(byID map[string]*courante.Event, e *courante.Event) *courante.Event {
+	if cause := byID[e.Causation]; cause != nil {
+		return cause
+	}
+	if i := strings.LastIndexByte(e.Causation, '/'); i > 0 {
+		return byID[e.Causation[:i]]
+	}
+	return nil
+}
+
+// sentence says what a causation means that is no event.
+func sentence(causation string) string {
+	if id, ok := strings.CutPrefix(causation, "command:"); ok {
+		return "a command from outside (" + id + ")"
+	}
+	return causation
+}
+
+func printEvent(w io.Writer, e *courante.Event) error {
+	fmt.Fprintf(w, "  %s\n", e.Type)
+	t := newTable("    id", e.ID())
+	t.row("    time", e.Time.Local().Format("2006-01-02 15:04:05.000000 MST"))
+	t.row("    correlation", e.Correlation)
+	t.row("    caused by", sentence(e.Causation))
+	if id := traceID(e.Trace); id != "" {
+		t.row("    trace", id)
+	}
+	if n := e.Notes; n != nil {
+		for _, d := range n.Set {
+			t.row("    deadline set", d.Name+" at "+d.Due.Local().Format("15:04:05.000"))
+		}
+		for _, name := range n.Clear {
+			t.row("    deadline met", name)
+		}
+		for _, r := range n.Ask {
+			t.row("    effect asked", r.Effect)
+		}
+	}
+	t.write(w)
+	var data bytes.Buffer
+	if err := json.Indent(&data, e.Data, "    ", "  "); err != nil {
+		return fmt.Errorf("data of %s: %w", e.ID(), err)
+	}
+	_, err := fmt.Fprintf(w, "    %s\n\n", data.String())
+	return err
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/courante-dev/courante"
+)
+
+type routesCommand struct{}
+
+// Help teaches by example.
+func (routesCommand) Help() string {
+	return `An event type declares what delivery it needs; the router chooses the transport. This needs no running system.
+
+Examples:
+
+  courante routes
+  courante routes --json | jq 'select(.need == "critical") | .type'`
+}
+
+// Run prints one line an event type and receiver.
+func (routesCommand) Run(p *program) error {
+	routes := courante.Routes(declaredShop(), 0)
+	if p.globals.JSON {
+		for _, r := range routes {
+			if err := p.printJSON(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := newTable("EVENT", "FROM", "NEED", "BY", "TO", "LANES", "DOES")
+	var reasons []string
+	for _, r := range routes {
+		if why := fmt.Sprintf("%-9s %-4s %s", r.Need, r.Transport, general(r)); !contains(reasons, why) {
+			reasons = append(reasons, why)
+		}
+		lead := []string{r.Name, r.From, r.Need.String(), r.Transport}
+		if len(r.To) == 0 {
+			t.row(append(lead, "-", "", "")...)
+		}
+		for _, to := range r.To {
+			t.row(append(lead, to.Service, fmt.Sprint(to.Lanes), strings.Join(to.Steps, "; "))...)
+			lead = []string{"", "", "", ""} // said once
+		}
+	}
+	t.write(p.stdout)
+	fmt.Fprint(p.stdout, "\nWHY\n")
+	for _, why := range reasons {
+		fmt.Fprintln(p.stdout, why)
+	}
+	return nil
+}
+
+// general is a route's reason without the name of its service, so that it is
+// said once and not once for every context.
+func general(r courante.Route) string {
+	return strings.ReplaceAll(strings.ReplaceAll(r.Why, "private to "+r.From+":", "private to its context:"), "only its own lanes", "only its context's own lanes")
+}
+
+func contains(list []string, s string) bool {
+	for _, have := range list {
+		if have == s {
+			return true
+		}
+	}
+	return false
+}

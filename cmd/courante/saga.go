@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/courante-dev/courante"
+)
+
+type sagaCommand struct {
+	Check sagaCheckCommand `cmd:"" help:"Explore every way that the sagas can take, without running anything."`
+	Draw  sagaDrawCommand  `cmd:"" help:"Draw the sagas from the declarations."`
+	Show  sagaShowCommand  `cmd:"" help:"Show where the saga of one order stands."`
+}
+
+// Help teaches by example.
+func (sagaCommand) Help() string {
+	return `A saga is what several services do about one order. Nobody conducts it; it is put together from what each service declares.
+
+Examples:
+
+  courante saga check
+  courante saga draw --format mermaid > saga.mmd
+  courante saga show first`
+}
+
+type sagaCheckCommand struct {
+	States int `default:"300000" help:"How many states to explore at most."`
+}
+
+// Help teaches by example.
+func (sagaCheckCommand) Help() string {
+	return `Explores arrival orders, duplicates, late deadlines and silent partners. Exits 1 if some way does not end, is not compensated, or waits without a deadline.
+
+Examples:
+
+  courante saga check
+  courante saga check --json | jq .problems`
+}
+
+// Run checks all sagas.
+func (c *sagaCheckCommand) Run(p *program) error {
+	reports, err := courante.CheckSagas(declaredShop(), c.States)
+	if reports == nil && err != nil {
+		return err
+	}
+	for _, r := range reports {
+		if p.globals.JSON {
+			if err := p.printJSON(r); err != nil {
+				return err
+			}
+			continue
+		}
+		printReport(p, r)
+	}
+	if err != nil {
+		return errReported
+	}
+	return nil
+}
+
+func printReport(p *program, r *courante.SagaReport) {
+	verdict := "ok"
+	if err := r.Err(); err != nil {
+		verdict = "PROBLEMS"
+	}
+	reach := "all of them"
+	if !r.Complete {
+		reach = "the bound was hit, what lies beyond is unknown; raise --states"
+	}
+	fmt.Fprintf(p.stdout, "saga %s: %s (%s states, %s)\n", r.Saga, verdict, thousands(r.States), reach)
+	for _, problem := range r.Problems {
+		fmt.Fprintf(p.stdout, "\n[%s] %s\n", problem.Rule, problem)
+	}
+}
+
+type sagaDrawCommand struct {
+	Format string `enum:"text,mermaid" default:"text" help:"text for a terminal, mermaid for a page."`
+}
+
+// Help teaches by example.
+func (sagaDrawCommand) Help() string {
+	return "Examples:\n\n  courante saga draw\n  courante saga draw --format mermaid > saga.mmd"
+}
+
+// Run draws all sagas.
+func (c *sagaDrawCommand) Run(p *program) error {
+	graphs, err := courante.BuildSagas(declaredShop())
+	if err != nil {
+		return err
+	}
+	for _, g := range graphs {
+		switch {
+		case p.globals.JSON:
+			err = p.printJSON(g)
+		case c.Format == "mermaid":
+			_, err = fmt.Fprint(p.stdout, g.Mermaid())
+		default:
+			_, err = fmt.Fprint(p.stdout, g.Text())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type sagaShowCommand struct {
+	OrderID string `arg:"" help:"Id of the order."`
+}
+
+// Help teaches by example.
+func (sagaShowCommand) Help() string {
+	return `Rebuilt from the logs of the running system, by correlation and causation.
+
+Examples:
+
+  courante saga show first
+  courante saga show first --json | jq .waiting`
+}
+
+// Run shows one saga.
+func (c *sagaShowCommand) Run(ctx context.Context, p *program) error {
+	v, err := p.visit(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	g, err := courante.BuildSaga(v.services(), sagaName)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	status, _, err := courante.ReadSaga(ctx, g, v.mounts, c.OrderID, now)
+	if errors.Is(err, courante.ErrNotFound) {
+		return fmt.Errorf("there is no order %q.\nSee what there is with: courante events tail --from start --type shop.order_created", c.OrderID)
+	}
+	if err != nil {
+		return err
+	}
+	if p.globals.JSON {
+		return p.printJSON(viewSaga(c.OrderID, status))
+	}
+	printSaga(p, status, now)
+	return nil
+}
+
+// printSaga prints a line a step: when, how long after the step before, what.
+func printSaga(p *program, s courante.SagaStatus, now time.Time) {
+	fmt.Fprintf(p.stdout, "saga %s %s: %s", s.Saga, s.ID, s.State)
+	if n := len(s.Steps); n > 0 {
+		fmt.Fprintf(p.stdout, ", begun %s, %s so far", s.Steps[0].At.Local().Format(time.DateTime), short(s.Steps[n-1].At.Sub(s.Steps[0].At)))
+	}
+	fmt.Fprintln(p.stdout)
+	if s.Cause != "" {
+		fmt.Fprintf(p.stdout, "stuck because %s\n", s.Cause)
+	}
+	fmt.Fprintln(p.stdout)
+	t := newTable("TIME", "AFTER", "SERVICE", "STEP", "STATE", "EMITTED")
+	traces := map[string]bool{}
+	for i, st := range s.Steps {
+		after := ""
+		if i > 0 {
+			after = "+" + short(st.At.Sub(s.Steps[i-1].At))
+		}
+		t.row(st.At.Local().Format("15:04:05.000"), after, st.Service, st.Name, st.State, joined(st.Events))
+		if st.TraceID != "" {
+			traces[st.TraceID] = true
+		}
+	}
+	t.write(p.stdout)
+	for _, id := range names(traces) {
+		fmt.Fprintf(p.stdout, "\ntrace %s", id)
+	}
+	if len(traces) > 0 {
+		fmt.Fprintln(p.stdout)
+	}
+	if w := s.Waiting; w != nil {
+		fmt.Fprintf(p.stdout, "\nwaits for %s", w.For)
+		if w.Until != nil {
+			fmt.Fprintf(p.stdout, " until %s (%s)", w.Until.Local().Format(time.TimeOnly), left(*w.Until, now))
+		}
+		fmt.Fprintln(p.stdout)
+	}
+}
+
+func left(until, now time.Time) string {
+	if d := until.Sub(now); d > 0 {
+		return short(d) + " left"
+	}
+	return short(now.Sub(until)) + " ago"
+}
+
+func joined(types []string) string {
+	text := ""
+	for i, typ := range types {
+		if i > 0 {
+			text += ", "
+		}
+		text += typ
+	}
+	return text
+}

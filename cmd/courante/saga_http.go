@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/courante-dev/courante"
+)
+
+// sagaView is a saga as its followers see it. It is an operator's view: which
+// services dance it is an inner matter, so the names of steps are for reading
+// and not for branching on.
+type sagaView struct {
+	OrderID string       `json:"order_id"`
+	State   string       `json:"state" enum:"running,completed,compensated,stuck"`
+	Steps   []sagaStep   `json:"steps"`
+	Waiting *sagaWaiting `json:"waiting"`
+	Cause   string       `json:"cause,omitempty" doc:"Why it is stuck"`
+}
+
+type sagaStep struct {
+	Name    string    `json:"name"`
+	Service string    `json:"service"`
+	State   string    `json:"state" enum:"done,failed,undone,waiting"`
+	At      time.Time `json:"at"`
+	TraceID string    `json:"trace_id,omitempty"`
+}
+
+type sagaWaiting struct {
+	For   string     `json:"for"`
+	Until *time.Time `json:"until"`
+}
+
+type getSagaRequest struct {
+	ID    string `path:"order_id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
+	Token string `header:"Courante-Token" doc:"Answer at least as fresh as the command that gave the token"`
+	Wait  int    `header:"Courante-Wait" default:"1000" minimum:"0" maximum:"30000" doc:"Accepted as everywhere; the answer is always fresh"`
+}
+
+type getSagaResponse struct{ Body sagaView }
+
+// sagaRoutes adds the saga's view to the API. It is made from the logs
+// themselves, which hold a command's events before the command is answered: a
+// token never has to wait here, only to be one.
+func sagaRoutes(api huma.API, g *courante.SagaGraph, mounts []courante.Mount) {
+	huma.Register(api, huma.Operation{
+		OperationID: "get-saga", Method: http.MethodGet, Path: "/v1/sagas/{order_id}",
+		Summary: "Where an order's saga stands, step by step", Tags: []string{"sagas"},
+	}, func(ctx context.Context, r *getSagaRequest) (*getSagaResponse, error) {
+		if _, err := courante.ParseToken(r.Token); err != nil {
+			return nil, err
+		}
+		status, _, err := courante.ReadSaga(ctx, g, mounts, r.ID, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		return &getSagaResponse{viewSaga(r.ID, status)}, nil
+	})
+}
+
+func viewSaga(id string, s courante.SagaStatus) sagaView {
+	v := sagaView{OrderID: id, State: s.State, Cause: s.Cause, Steps: []sagaStep{}}
+	for _, st := range s.Steps {
+		v.Steps = append(v.Steps, sagaStep{st.Name, st.Service, st.State, st.At, st.TraceID})
+	}
+	if s.Waiting != nil {
+		v.Waiting = &sagaWaiting{s.Waiting.For, s.Waiting.Until}
+	}
+	return v
+}

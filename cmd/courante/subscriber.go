@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/postgres"
+)
+
+type subscriberCommand struct {
+	List   subscriberListCommand   `cmd:"" help:"Show where each lane of each subscriber is, and how far behind."`
+	Repair subscriberRepairCommand `cmd:"" help:"Set a subscriber on again whose log was restored beneath it."`
+}
+
+// Help teaches by example.
+func (subscriberCommand) Help() string {
+	return `Examples:
+
+  courante subscriber list
+  courante subscriber repair payment --log ordering --dry-run
+  courante subscriber repair payment --log ordering --to last-common`
+}
+
+type subscriberListCommand struct{}
+
+// Help teaches by example.
+func (subscriberListCommand) Help() string {
+	return `PENDING counts events of the lane that it has not handled; LAG is how old the oldest of them is.
+
+Examples:
+
+  courante subscriber list
+  courante subscriber list --json | jq 'select(.pending > 1000)'`
+}
+
+// lanePlace is a lane as --json prints it.
+type lanePlace struct {
+	Subscriber string  `json:"subscriber"`
+	Log        string  `json:"log"`
+	Lane       int     `json:"lane"`
+	Lanes      int     `json:"lanes"`
+	Epoch      int     `json:"epoch"`
+	Cursor     string  `json:"cursor"`
+	Pending    int     `json:"pending"`
+	More       bool    `json:"more"` // there are more pending than were counted
+	LagSeconds float64 `json:"lag_seconds"`
+	Broken     string  `json:"broken,omitempty"`
+}
+
+// Run prints a line a lane.
+func (subscriberListCommand) Run(ctx context.Context, p *program) error {
+	v, err := p.visit(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	t := newTable("SUBSCRIBER", "LOG", "LANE", "AT", "PENDING", "LAG", "")
+	for _, m := range v.mounts {
+		for _, source := range v.mounts {
+			places, err := lanePlaces(ctx, m.Store, source.Store)
+			if err != nil {
+				return err
+			}
+			for _, l := range places {
+				if p.globals.JSON {
+					if err := p.printJSON(l); err != nil {
+						return err
+					}
+					continue
+				}
+				t.row(l.Subscriber, l.Log, fmt.Sprintf("%d of %d", l.Lane+1, l.Lanes), l.Cursor, l.pending(), l.lag(), l.verdict())
+			}
+		}
+	}
+	if !p.globals.JSON {
+		t.write(p.stdout)
+	}
+	return nil
+}
+
+func (l lanePlace) pending() string {
+	text := thousands(l.Pending)
+	if l.More {
+		text += "+"
+	}
+	return text
+}
+
+func (l lanePlace) lag() string {
+	if l.Pending == 0 {
+		return "-"
+	}
+	return short(time.Duration(l.LagSeconds * float64(time.Second)))
+}
+
+func (l lanePlace) verdict() string {
+	if l.Broken == "" {
+		return ""
+	}
+	return fmt.Sprintf("STOPPED: %s; see: courante subscriber repair %s --log %s --dry-run", l.Broken, l.Subscriber, l.Log)
+}
+
+// countMost bounds how many events are read to count what is pending.
+const countMost = 10_000
+
+// lanePlaces returns the lanes of a subscriber's newest epoch on a log; none if
+// it does not subscribe to it.
+func lanePlaces(ctx context.Context, subscriber, source courante.Store) ([]lanePlace, error) {
+	epochs, err := subscriber.LaneEpochs(ctx, subscriber.Log(), source.Log())
+	if err != nil || len(epochs) == 0 {
+		return nil, err
+	}
+	epoch := epochs[len(epochs)-1]
+	var places []lanePlace
+	for k := range epoch.Lanes {
+		lane := courante.Lane{Subscriber: epoch.Subscriber, Log: epoch.Log, Epoch: epoch.N, K: k}
+		progress, err := subscriber.Progress(ctx, lane)
+		if errors.Is(err, courante.ErrNotFound) {
+			progress.Cursor, err = epoch.From, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		l := lanePlace{Subscriber: epoch.Subscriber, Log: epoch.Log, Lane: k, Lanes: epoch.Lanes, Epoch: epoch.N, Cursor: progress.Cursor.String()}
+		if err := l.count(ctx, source, epoch, progress.Cursor); err != nil {
+			return nil, err
+		}
+		places = append(places, l)
+	}
+	return places, nil
+}
+
+func (l *lanePlace) count(ctx context.Context, source courante.Store, epoch courante.LaneEpoch, at courante.Cursor) error {
+	for read := 0; ; {
+		events, to, err := source.ReadLog(ctx, at, 1000)
+		var broken *courante.LogBrokenError
+		if errors.As(err, &broken) {
+			l.Broken = broken.Reason
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			e := &events[i]
+			if !contains(epoch.Types, e.Type) || courante.LaneOf(e.Key(), epoch.Lanes) != l.Lane {
+				continue
+			}
+			if l.Pending == 0 {
+				l.LagSeconds = time.Since(e.Time).Seconds()
+			}
+			l.Pending++
+		}
+		if read += len(events); read >= countMost {
+			l.More = true
+			return nil
+		}
+		if to == at {
+			return nil
+		}
+		at = to
+	}
+}
+
+type subscriberRepairCommand struct {
+	Subscriber string `arg:"" help:"Service that stopped, such as payment."`
+	Log        string `required:"" placeholder:"LOG" help:"Log that it stopped on, such as ordering."`
+	To         string `enum:",last-common,start,now" default:"" placeholder:"PLACE" help:"Where to go on: last-common, start or now."`
+	DryRun     bool   `help:"Say what is known, and change nothing."`
+	Force      bool   `help:"Move it although it is not broken."`
+}
+
+// Help teaches by example.
+func (subscriberRepairCommand) Help() string {
+	return `A subscriber stops when the log that it reads lost its last events: it was restored from a backup, or a standby was promoted too early. Where to go on is your decision:
+
+  last-common   from the last place at which both agree. Nothing that the log has now is skipped; a little is handled twice.
+  start         the whole log again. For a read model that is rebuilt anyway.
+  now           from the end. What the log has now before its end is skipped.
+
+What the subscriber did on account of the lost events stays done in every case. Start "courante up" anew afterwards.
+
+Examples:
+
+  courante subscriber repair payment --log ordering --dry-run
+  courante subscriber repair payment --log ordering --to last-common`
+}
+
+// Run says where the lanes are, and moves them if it was told where to.
+func (c *subscriberRepairCommand) Run(ctx context.Context, p *program) error {
+	v, err := p.visit(ctx)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	subscriber, err := v.log(c.Subscriber)
+	if err != nil {
+		return err
+	}
+	source, err := v.log(c.Log)
+	if err != nil {
+		return err
+	}
+	plan, err := subscriber.PlanRepair(ctx, source)
+	if errors.Is(err, courante.ErrNotFound) {
+		return usageError{fmt.Errorf("%s does not subscribe to %s; see: courante subscriber list", c.Subscriber, c.Log)}
+	}
+	if err != nil {
+		return err
+	}
+	c.print(p, plan)
+	switch {
+	case c.DryRun:
+		return nil
+	case !plan.Broken() && !c.Force:
+		p.println("Nothing is broken, so nothing was changed. To move it all the same, add --force.")
+		return nil
+	case c.To == "":
+		return usageError{errors.New("nothing was changed: say where to go on with --to last-common, --to start or --to now.\nWhat each means: courante subscriber repair --help")}
+	}
+	if err := plan.Apply(ctx, postgres.RepairTo(c.To)); err != nil {
+		return err
+	}
+	p.println(fmt.Sprintf("%s goes on at %s of log %s. Stop and start \"courante up\" for it to take effect.", c.Subscriber, c.To, c.Log))
+	return nil
+}
+
+// repairLine is a lane of a repair as --json prints it.
+type repairLine struct {
+	Lane       int    `json:"lane"`
+	Epoch      int    `json:"epoch"`
+	Cursor     string `json:"cursor"`
+	Broken     string `json:"broken,omitempty"`
+	LastCommon string `json:"last_common"`
+	Head       string `json:"head"`
+}
+
+func (c *subscriberRepairCommand) print(p *program, plan *postgres.Repair) {
+	t := newTable("LANE", "AT", "LAST COMMON", "END OF LOG", "")
+	for _, l := range plan.Lanes {
+		line := repairLine{Lane: l.Last.K, Epoch: l.Last.Epoch, Cursor: l.Last.Cursor.String(), LastCommon: l.LastCommon.String(), Head: plan.Head.String()}
+		if l.Broken != nil {
+			line.Broken = l.Broken.Reason
+		}
+		if p.globals.JSON {
+			_ = p.printJSON(line)
+			continue
+		}
+		t.row(fmt.Sprint(line.Lane+1), line.Cursor, line.LastCommon, line.Head, line.Broken)
+	}
+	if !p.globals.JSON {
+		t.write(p.stdout)
+	}
+}

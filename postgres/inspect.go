@@ -1,0 +1,104 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Inspect lists the migrations of the ticker's schema and of the logs', as
+// [Database.Migrations] does, without opening the database: it changes nothing,
+// not even in one that has never been used. logs are those that the program
+// will have; those that are registered are added.
+func Inspect(ctx context.Context, config Config, logs ...string) ([]Migration, error) {
+	config = config.withDefaults()
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	poolConfig, err := pgxpool.ParseConfig(config.URL)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: the URL cannot be read: %w", err) // pgconn hides the password
+	}
+	config.setSession(poolConfig.ConnConfig)
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, translate("connect", err)
+	}
+	defer pool.Close()
+	db := &Database{config: config, schema: pgx.Identifier{config.Schema}.Sanitize(), pool: pool}
+	all, registered, err := db.inspectTicker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, log := range logs {
+		if registered[log] != "" {
+			continue
+		}
+		registered[log] = log
+		if config.Schema != DefaultSchema {
+			registered[log] = config.Schema + "_" + log
+		}
+	}
+	var schemas []string
+	for _, schema := range registered {
+		schemas = append(schemas, schema)
+	}
+	slices.Sort(schemas)
+	for _, schema := range schemas {
+		list, err := db.inspectSchema(ctx, schema, "migrations/store")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
+// inspectTicker returns the migrations of the ticker's schema, and the schema
+// of each registered log.
+func (db *Database) inspectTicker(ctx context.Context) ([]Migration, map[string]string, error) {
+	list, err := db.inspectSchema(ctx, db.config.Schema, "migrations/database")
+	if err != nil {
+		return nil, nil, err
+	}
+	if there, err := db.hasTable(ctx, db.config.Schema, "log"); err != nil || !there {
+		return list, map[string]string{}, err
+	}
+	logs, err := db.logs(ctx)
+	return list, logs, err
+}
+
+// inspectSchema is migrationsOf for a schema that may not be there yet.
+func (db *Database) inspectSchema(ctx context.Context, schema, folder string) ([]Migration, error) {
+	files := subdir(migrations, folder)
+	there, err := db.hasTable(ctx, schema, "migration")
+	if err != nil {
+		return nil, err
+	}
+	if there {
+		list, err := db.migrationsOf(ctx, schema, files)
+		slices.SortStableFunc(list, func(a, b Migration) int {
+			return cmp.Or(-cmp.Compare(a.Source, b.Source), cmp.Compare(a.Version, b.Version))
+		})
+		return list, err
+	}
+	known, err := readMigrations(files)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: list the migrations of schema %s: %w", schema, err)
+	}
+	var list []Migration
+	for _, file := range known {
+		list = append(list, Migration{Schema: schema, Source: sourceCourante, Version: file.version, Name: file.name})
+	}
+	return list, nil
+}
+
+func (db *Database) hasTable(ctx context.Context, schema, table string) (bool, error) {
+	var there bool
+	err := db.pool.QueryRow(ctx, "select exists (select from pg_tables where schemaname = $1 and tablename = $2)", schema, table).Scan(&there)
+	return there, translate("look for "+schema+"."+table, err)
+}
