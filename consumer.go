@@ -289,6 +289,11 @@ func (c *consumer) open(ctx context.Context) error {
 			c.n.publish(s)
 		}
 	}
+	if current, err := plan.current(ctx, c.n); err != nil {
+		return err
+	} else if !current {
+		return c.open(ctx)
+	}
 	if err := c.loadAside(ctx); err != nil {
 		return err
 	}

@@ -98,6 +98,21 @@ func (n *node) plan(ctx context.Context) (plan, error) {
 	return p, nil
 }
 
+// current reports whether no epoch was added since the plan was made. Who opens
+// a lane asks after it has read the lane's progress: an epoch that is added
+// later takes the lane over with a row that is later too, which it will notice.
+// Otherwise it could read the epochs before a take-over and the progress after
+// it, and go past the border unnoticed.
+func (p *plan) current(ctx context.Context, n *node) (bool, error) {
+	for i := range p.logs {
+		epochs, err := n.store.LaneEpochs(ctx, n.svc.name, p.logs[i].log)
+		if err != nil || len(epochs) != len(p.logs[i].epochs) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // ahead reports whether the plan is further than the sources are.
 func (p *plan) ahead(sources []*source) bool {
 	for i := range p.logs {
