@@ -1,0 +1,184 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Gateway is the HTTP edge of a process. It is an http.Handler.
+type Gateway struct {
+	cfg      Config
+	mux      *http.ServeMux
+	api      huma.API
+	tracer   trace.Tracer
+	inFlight atomic.Int64
+}
+
+// New makes a gateway that has its own routes only: /healthz, /readyz,
+// /metrics, /openapi.json and /docs.
+func New(cfg Config) (*Gateway, error) {
+	cfg.setDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	teachHuma()
+	g := &Gateway{cfg: cfg, mux: http.NewServeMux()}
+	g.tracer = cfg.Tracer.Tracer("github.com/courante-dev/courante/gateway")
+	g.api = humago.New(g.mux, g.huma())
+	g.mux.HandleFunc("GET /healthz", g.health)
+	g.mux.HandleFunc("GET /readyz", g.ready)
+	g.mux.HandleFunc("GET /docs", docs(cfg.Title))
+	if cfg.Metrics != nil {
+		g.mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	return g, nil
+}
+
+// huma is the configuration of the API: JSON and nothing else, read strictly.
+func (g *Gateway) huma() huma.Config {
+	format := huma.Format{
+		Marshal: func(w io.Writer, v any) error {
+			enc := json.NewEncoder(w)
+			enc.SetEscapeHTML(false)
+			return enc.Encode(v)
+		},
+		Unmarshal: decode,
+	}
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info:    &huma.Info{Title: g.cfg.Title, Version: g.cfg.Version},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+			},
+			OnAddOperation: []huma.AddOpFunc{func(_ *huma.OpenAPI, op *huma.Operation) {
+				op.MaxBodyBytes = g.cfg.MaxBody + 1 // huma refuses what reaches its limit
+				op.BodyReadTimeout = g.cfg.BodyTimeout
+			}},
+		},
+		OpenAPIPath:   "/openapi",
+		Formats:       map[string]huma.Format{"application/json": format, "json": format},
+		DefaultFormat: "application/json",
+	}
+}
+
+// API is where contexts declare their operations.
+func (g *Gateway) API() huma.API { return g.api }
+
+// Handle adds a handler beside the API, for what is not JSON.
+func (g *Gateway) Handle(pattern string, h http.Handler) { g.mux.Handle(pattern, h) }
+
+// Server is an http.Server for the gateway. Its time limits keep slow or dead
+// callers from holding connections; the caller starts and stops it.
+func (g *Gateway) Server(addr string) *http.Server {
+	return &http.Server{
+		Addr:              addr,
+		Handler:           g,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      g.cfg.Timeout + 5*time.Second, // the problem must still get through
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+// enter lets a request in unless too many are under way. What operators ask is
+// always let in: an overloaded instance is not dead.
+func (g *Gateway) enter(r *http.Request) bool {
+	if operational(r) {
+		return true
+	}
+	if g.inFlight.Add(1) > int64(g.cfg.MaxInFlight) {
+		g.inFlight.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (g *Gateway) leave(r *http.Request) {
+	if !operational(r) {
+		g.inFlight.Add(-1)
+	}
+}
+
+func operational(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/metrics":
+		return true
+	}
+	return false
+}
+
+// health says that the process runs. Restarting it does not mend anything else,
+// so nothing else is looked at.
+func (g *Gateway) health(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readiness is the answer of /readyz.
+type readiness struct {
+	Ready  bool              `json:"ready"`
+	Checks map[string]string `json:"checks"` // by name: "ok", or what is missing
+}
+
+// patience is how long a check may take: an orchestrator asks every few seconds.
+const patience = 2 * time.Second
+
+func (g *Gateway) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	type result struct {
+		name string
+		err  error
+	}
+	results := make(chan result, len(g.cfg.Ready))
+	for _, c := range g.cfg.Ready {
+		go func() { results <- result{c.Name, c.Check(ctx)} }()
+	}
+	answer := readiness{Ready: true, Checks: map[string]string{}}
+	for _, c := range g.cfg.Ready {
+		answer.Checks[c.Name] = "no answer within " + patience.String()
+	}
+	for range g.cfg.Ready {
+		select {
+		case res := <-results:
+			if answer.Checks[res.name] = "ok"; res.err != nil {
+				answer.Checks[res.name] = res.err.Error()
+			}
+		case <-ctx.Done():
+		}
+	}
+	status := http.StatusOK
+	for _, state := range answer.Checks {
+		if state != "ok" {
+			answer.Ready, status = false, http.StatusServiceUnavailable
+		}
+	}
+	if !answer.Ready {
+		note(r.Context(), status, []error{errors.New("not ready")})
+	}
+	writeJSON(w, status, answer)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the caller is gone if it fails
+}
+
+// cutRoute splits a pattern of http.ServeMux: "GET /v1/orders/{id}".
+func cutRoute(pattern string) (method, route string, ok bool) {
+	if method, route, ok = strings.Cut(pattern, " "); ok {
+		return method, route, true
+	}
+	return "", pattern, pattern != ""
+}
