@@ -134,28 +134,38 @@ func (c *committer) run() {
 // take waits for calls and makes the next group of them, in the order of the
 // queue. It returns false when the committer is closed and all calls are done.
 //
-// It does not wait for company, but it steps behind the goroutines that are
-// ready to run: the callers of the last group, who often append again at once.
+// It does not wait for company, but it lets those come who are about to: the
+// callers of the last group often append again at once, and are ready to run.
 // Without that the first of them would wake the committer, which would run
-// before the others and go off with a group of one.
+// before the others and go off with a group of one; a group costs as much as
+// some twenty events.
 func (c *committer) take() bool {
-	runtime.Gosched()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if len(c.queue) == 0 && !c.closed {
+		for len(c.queue) == 0 && !c.closed {
 			c.filled.Wait()
-			c.mu.Unlock()
-			runtime.Gosched()
-			c.mu.Lock()
 		}
+		c.gather()
 		if c.pick(); len(c.group) > 0 {
 			return true
 		}
 		if c.closed && len(c.queue) == 0 {
 			return false
 		}
-		c.filled.Wait()
+		c.filled.Wait() // all that wait are behind calls that were set apart
+	}
+}
+
+// gather steps behind the goroutines that are ready to run for as long as that
+// makes the queue grow. It takes microseconds.
+func (c *committer) gather() {
+	for grown := true; grown && len(c.queue) < maxGroupEvents; {
+		before := len(c.queue)
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
+		grown = len(c.queue) > before
 	}
 }
 
