@@ -32,15 +32,19 @@ func (s Snapshot) Visible(xid uint64) bool {
 
 // String writes the snapshot as PostgreSQL does: "xmin:xmax:xip,xip".
 func (s Snapshot) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d:%d:", s.Xmin, s.Xmax)
+	return string(s.append(nil))
+}
+
+func (s Snapshot) append(b []byte) []byte {
+	b = append(strconv.AppendUint(b, s.Xmin, 10), ':')
+	b = append(strconv.AppendUint(b, s.Xmax, 10), ':')
 	for i, xid := range s.InProgress {
 		if i > 0 {
-			b.WriteByte(',')
+			b = append(b, ',')
 		}
-		b.WriteString(strconv.FormatUint(xid, 10))
+		b = strconv.AppendUint(b, xid, 10)
 	}
-	return b.String()
+	return b
 }
 
 // ParseSnapshot reads what [Snapshot.String] and PostgreSQL write.
@@ -91,8 +95,11 @@ type Tick struct {
 // a promotion that lost its tail, tick n may exist again with other contents,
 // and only the hash tells.
 func (t Tick) Hash() uint64 {
+	var buf [128]byte
+	b := append(strconv.AppendInt(buf[:0], int64(t.Epoch), 10), '/')
+	b = append(strconv.AppendInt(b, t.N, 10), '/')
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d/%d/%s", t.Epoch, t.N, t.Snapshot)
+	_, _ = h.Write(t.Snapshot.append(b)) // never fails
 	return h.Sum64()
 }
 
