@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -40,6 +41,7 @@ type Config struct {
 
 	Logger *slog.Logger         // default: discards
 	Tracer trace.TracerProvider // default: the global one
+	Meter  metric.MeterProvider // default: the global one
 }
 
 // Check is one thing that must be in order before an instance takes traffic.
@@ -66,6 +68,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Tracer == nil {
 		c.Tracer = otel.GetTracerProvider()
+	}
+	if c.Meter == nil {
+		c.Meter = otel.GetMeterProvider()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -21,6 +22,7 @@ type Gateway struct {
 	mux      *http.ServeMux
 	api      huma.API
 	tracer   trace.Tracer
+	duration metric.Float64Histogram
 	inFlight atomic.Int64
 }
 
@@ -34,6 +36,10 @@ func New(cfg Config) (*Gateway, error) {
 	teachHuma()
 	g := &Gateway{cfg: cfg, mux: http.NewServeMux()}
 	g.tracer = cfg.Tracer.Tracer("github.com/courante-dev/courante/gateway")
+	var err error
+	if g.duration, err = newDuration(cfg.Meter); err != nil {
+		return nil, err
+	}
 	g.api = humago.New(g.mux, g.huma())
 	g.mux.HandleFunc("GET /healthz", g.health)
 	g.mux.HandleFunc("GET /readyz", g.ready)

@@ -136,6 +136,7 @@ func (g *Gateway) finish(w *request, span trace.Span, start time.Time) {
 		w.status = http.StatusOK // an operation without a body
 	}
 	_, route, _ := cutRoute(w.r.Pattern)
+	g.measure(w.r.Context(), w.r.Method, route, w.status, time.Since(start))
 	w.mu.Lock()
 	err := w.err
 	w.mu.Unlock()

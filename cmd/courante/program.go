@@ -40,11 +40,11 @@ type cli struct {
 
 // globals are the flags of every command.
 type globals struct {
-	JSON     bool       `name:"json" help:"Print JSON for programs instead of text for people."`
-	Data     string     `placeholder:"DIR" default:"./courante-data" env:"COURANTE_DATA" help:"Folder of the embedded system, by default ${default} (${env})."`
-	Config   string     `placeholder:"FILE" env:"COURANTE_CONFIG" help:"YAML file with settings, named like the flags (${env})."`
-	Log      string     `enum:"auto,json,text" default:"auto" env:"COURANTE_LOG" help:"Log lines as json or text; auto is text on a terminal (${env})."`
-	LogLevel slog.Level `default:"info" env:"COURANTE_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error (${env})."`
+	JSON      bool       `name:"json" help:"Print JSON for programs instead of text for people."`
+	Data      string     `placeholder:"DIR" default:"./courante-data" env:"COURANTE_DATA" help:"Folder of the embedded system, by default ${default} (${env})."`
+	Config    string     `placeholder:"FILE" env:"COURANTE_CONFIG" help:"YAML file with settings, named like the flags (${env})."`
+	LogFormat string     `enum:"auto,json,text" default:"auto" env:"COURANTE_LOG_FORMAT" help:"Log lines as json or text; auto is text on a terminal (${env})."`
+	LogLevel  slog.Level `default:"info" env:"COURANTE_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error (${env})."`
 
 	// PostgresURL may hold a password, and a command line is seen by everybody
 	// on the machine: it comes from the environment or the file only.
@@ -162,7 +162,7 @@ func (p *program) printJSON(v any) error {
 
 func (p *program) logger() *slog.Logger {
 	terminal := isTerminal(p.stderr)
-	text := p.globals.Log == "text" || p.globals.Log == "auto" && terminal
+	text := p.globals.LogFormat == "text" || p.globals.LogFormat == "auto" && terminal
 	return telemetry.NewLogger(p.stderr, telemetry.LogConfig{
 		Service: "courante", Version: version().Version, Level: p.globals.LogLevel,
 		Text: text, Color: text && terminal && os.Getenv("NO_COLOR") == "",

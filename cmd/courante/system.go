@@ -212,7 +212,7 @@ func (s *system) maintain(ctx context.Context) {
 func (s *system) serve(contexts []boundedContext) error {
 	gw, err := gateway.New(gateway.Config{
 		Title: "The shop on Courante", Version: version().Version,
-		Metrics: s.tel.Metrics(), Logger: s.p.log, Tracer: s.tel.Tracer,
+		Metrics: s.tel.Metrics(), Logger: s.p.log, Tracer: s.tel.Tracer, Meter: s.tel.Meter,
 		Ready: []gateway.Check{
 			{Name: "database", Check: func(ctx context.Context) error { return s.db.Pool().Ping(ctx) }},
 			{Name: "lanes", Check: func(context.Context) error { return s.runtime.CheckLanes() }},

@@ -67,7 +67,7 @@ func (h *flat) Handle(ctx context.Context, r slog.Record) error {
 		out.AddAttrs(slog.String("trace_id", traced.TraceID().String()), slog.String("span_id", traced.SpanID().String()))
 	}
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key != "trace_id" || !traced.IsValid() { // a caller who adds it by hand must not make it appear twice
+		if a.Key != "trace_id" || !traced.IsValid() { // ours is there already
 			out.AddAttrs(flatten(nil, h.prefix, a)...)
 		}
 		return true
@@ -90,13 +90,22 @@ func (h *flat) WithGroup(name string) slog.Handler {
 	return &flat{next: h.next, prefix: h.prefix + name + "_"}
 }
 
+// reserved are the schema's own names, but for those that a caller without a
+// context may add: the same name twice in a line, and readers disagree which
+// one counts.
+var reserved = map[string]bool{"time": true, "level": true, "msg": true, "service.name": true, "version": true}
+
 func flatten(list []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
 	a.Value = a.Value.Resolve()
 	if a.Equal(slog.Attr{}) {
 		return list
 	}
 	if a.Value.Kind() != slog.KindGroup {
-		return append(list, slog.Attr{Key: prefix + a.Key, Value: a.Value})
+		key := prefix + a.Key
+		if reserved[key] {
+			key = "attr_" + key
+		}
+		return append(list, slog.Attr{Key: key, Value: a.Value})
 	}
 	if a.Key != "" {
 		prefix += a.Key + "_"

@@ -36,7 +36,7 @@ func TestJSONLinesFollowTheSchema(t *testing.T) {
 	var out bytes.Buffer
 	log := telemetry.NewLogger(&out, telemetry.LogConfig{Service: "courante", Version: "v1.2.3", Level: slog.LevelDebug})
 	ctx := traced(t.Context())
-	log.Info("plain")
+	log.Info("plain", "version", "15.18")
 	log.DebugContext(ctx, "traced", "pause_ms", 20, "took", 1500*time.Millisecond, "retry_at", time.Now(), "trace_id", "0a000000000000000000000000000001")
 	log.With("actor", "ticker").WithGroup("batch").ErrorContext(ctx, "grouped", "size", 3, slog.Group("of", "kind", "order"), "error", errors.New("it \"broke\"\n"))
 	log.Warn("empty values", "sku", "", "list", []string{"a", "b"}, "nothing", nil)
@@ -59,6 +59,9 @@ func TestJSONLinesFollowTheSchema(t *testing.T) {
 		if !strings.Contains(lines[1], want) {
 			t.Errorf("got %s, want %s in it", lines[1], want)
 		}
+	}
+	if got := strings.Count(lines[0], `"version":`); got != 1 || !strings.Contains(lines[0], `"attr_version":"15.18"`) {
+		t.Errorf("an attribute shadows the program's version: %s", lines[0])
 	}
 	if n := strings.Count(lines[1], "trace_id"); n != 1 {
 		t.Errorf("trace_id is %d times in %s, want once", n, lines[1])
