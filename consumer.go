@@ -308,7 +308,7 @@ func (c *consumer) proceed(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if plan.lanes == c.lanes && !plan.ahead(c.sources) {
+	if plan.lanes == c.lanes && !plan.ahead(c.k, c.sources) {
 		return false, nil
 	}
 	return true, c.open(ctx)

@@ -113,8 +113,12 @@ func (p *plan) current(ctx context.Context, n *node) (bool, error) {
 	return true, nil
 }
 
-// ahead reports whether the plan is further than the sources are.
-func (p *plan) ahead(sources []*source) bool {
+// ahead reports whether the plan is further than the sources of consumer k are.
+// A consumer beyond the lanes of the generation has none, and waits.
+func (p *plan) ahead(k int, sources []*source) bool {
+	if k >= p.lanes {
+		return false
+	}
 	for i := range p.logs {
 		if p.logs[i].epoch().Lanes != p.lanes {
 			continue
