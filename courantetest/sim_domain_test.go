@@ -58,25 +58,36 @@ func (voided) EventType() string    { return "till.voided" }
 
 // bank is the party outside. It keeps what it is told for ever: a charge by its
 // idempotency key, and the orders for which nothing may be charged any more.
+//
+// It says no to prices that end in 3, and never answers those that end in 7.
 type bank struct {
 	charges map[string]charge
 	closed  map[string]bool
 }
+
+var errSilent = courante.Unknown(errors.New("the bank does not answer"))
 
 type charge struct {
 	order  string
 	amount int
 }
 
-func (b *bank) charge(key, order string, amount int) bool {
-	if _, again := b.charges[key]; again {
-		return true
+func (b *bank) charge(key, order string, amount int) (bool, error) {
+	if _, again := b.charges[key]; !again {
+		if b.closed[order] || amount%10 == 3 {
+			return false, nil
+		}
+		b.charges[key] = charge{order, amount}
 	}
-	if b.closed[order] || amount%10 == 3 {
-		return false
+	return b.ask(key, amount)
+}
+
+func (b *bank) ask(key string, amount int) (bool, error) {
+	if amount%10 == 7 {
+		return false, errSilent
 	}
-	b.charges[key] = charge{order, amount}
-	return true
+	_, ok := b.charges[key]
+	return ok, nil
 }
 
 // taken is what the bank holds of an order's money.
@@ -250,10 +261,10 @@ func (m *market) declareTill(b *bank) {
 			if m.flaws.freshKeys {
 				key += m.p.NewID()
 			}
-			return courantetest.Outside(m.p, "charge "+req.ID, func() (bool, error) { return b.charge(key, req.ID, req.Price), nil })
+			return courantetest.Outside(m.p, "charge "+req.ID, func() (bool, error) { return b.charge(key, req.ID, req.Price) })
 		},
 		Resolve: func(_ context.Context, key string, req charging) (ok, found bool, err error) {
-			ok, err = courantetest.Outside(m.p, "ask "+req.ID, func() (bool, error) { _, ok := b.charges[key]; return ok, nil })
+			ok, err = courantetest.Outside(m.p, "ask "+req.ID, func() (bool, error) { return b.ask(key, req.Price) })
 			return ok, ok, err
 		},
 		Then: func(d *courante.Decision, id string, _ charging, ok bool) error {
@@ -371,7 +382,7 @@ func (m *market) doPlace(o *ordered, withKey bool) error {
 	}
 	call.Do = func(d *courante.Decision) error {
 		order := m.orders.Load(d, want.ID)
-		if order.Exists() {
+		if order.Exists() && !m.flaws.noGuard {
 			return courante.Reject("conflict", "%s exists", want.ID)
 		}
 		order.Emit(want, courante.Set("order", d.Now().Add(patience)))

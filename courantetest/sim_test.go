@@ -12,6 +12,9 @@ func TestSimulation(t *testing.T) {
 	for _, line := range covered.Report() {
 		t.Log(line)
 	}
+	if covered.Runs < 100 {
+		return // too few to have seen everything
+	}
 	for _, line := range covered.Never() {
 		t.Errorf("never taken: %s", line)
 	}
