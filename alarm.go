@@ -32,7 +32,13 @@ func (h *alarms) Pop() any {
 	return last
 }
 
-func (h *alarms) push(t *task) { heap.Push(h, alarm{t.at, t}) }
+// push adds an entry for the task's moment. Moments are whole microseconds, as
+// rt.now is: otherwise a moment would seem to have come by the timer and not by
+// the clock, and whoever waits for it would spin in between.
+func (h *alarms) push(t *task) {
+	t.at = t.at.Truncate(time.Microsecond)
+	heap.Push(h, alarm{t.at, t})
+}
 func (h *alarms) drop()        { heap.Pop(h) }
 
 // pop returns a task whose moment has come, nil if there is none.
