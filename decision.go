@@ -44,9 +44,9 @@ type box struct {
 	put     bool    // the stored row changes
 }
 
-// missing is what a handler panics with when it loads a state that the batch
-// does not hold yet. The runtime loads it and runs the handler again.
-type missing struct{ key Key }
+// missing is what a handler panics with when it loads states that the batch
+// does not hold yet. The runtime loads them and runs the handler again.
+type missing struct{ keys []Key }
 
 // Now is the time of the decision, the same whenever it is asked.
 func (d *Decision) Now() time.Time { return d.now }
@@ -81,7 +81,7 @@ func (d *Decision) box(key Key) *box {
 	}
 	base, ok := d.batch.boxes[key]
 	if !ok {
-		panic(missing{key})
+		panic(missing{[]Key{key}})
 	}
 	own := *base
 	// Cap the slices, so that what this decision appends never shows in the

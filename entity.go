@@ -99,6 +99,21 @@ func (e *Entity[S]) Load(d *Decision, id string) *Ref[S] {
 	return r
 }
 
+// Fetch tells the runtime at once which states a handler is about to load, when
+// it knows them only from another state. Loading them one by one would take a
+// round trip each, and after a few the runtime gives up.
+func (e *Entity[S]) Fetch(d *Decision, ids ...string) {
+	var absent []Key
+	for _, id := range ids {
+		if key := e.Key(id); d.batch.boxes[key] == nil {
+			absent = append(absent, key)
+		}
+	}
+	if len(absent) > 0 {
+		panic(missing{absent})
+	}
+}
+
 // fold rebuilds S from what a store returned.
 func (e *Entity[S]) fold(st *State) (S, error) {
 	var s S

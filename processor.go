@@ -267,6 +267,7 @@ func (b *batch) reset(loaded []State) {
 func (n *node) decide(b *batch, w *work) []Key {
 	w.parked, w.unparked = nil, nil
 	var want []Key
+	wanted := map[Key]bool{}
 	aside := map[string]bool{}
 	for _, it := range w.items {
 		it.err, it.decision = nil, nil
@@ -288,8 +289,11 @@ func (n *node) decide(b *batch, w *work) []Key {
 		}
 		need, err := d.run(it)
 		if need != nil {
-			if !slices.Contains(want, *need) {
-				want = append(want, *need)
+			for _, key := range need {
+				if !wanted[key] {
+					wanted[key] = true
+					want = append(want, key)
+				}
 			}
 			continue
 		}
@@ -312,14 +316,14 @@ func (n *node) decide(b *batch, w *work) []Key {
 	return want
 }
 
-// run calls the handler once. It returns the key of a state that the batch
+// run calls the handler once. It returns the keys of states that the batch
 // does not hold, or the error that the decision ends in.
-func (d *Decision) run(it *item) (need *Key, err error) {
+func (d *Decision) run(it *item) (need []Key, err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
 		case missing:
-			need = &p.key
+			need = p.keys
 		default:
 			err = Park(fmt.Errorf("panic in %q: %v\n%s", it.step.Name, p, debug.Stack()))
 		}

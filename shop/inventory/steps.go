@@ -43,6 +43,7 @@ func (c *Context) declareSteps() {
 		Undoes:   reserve.Name,
 		Outcomes: []courante.Outcome{{Emits: emits(shop.InventoryReleased{})}},
 	}, func(d *courante.Decision, r *courante.Ref[reservation], e shop.ShippingCancelled) {
+		c.fetch(d, r)
 		for _, it := range r.State.Items { // none if nothing was reserved
 			st := c.stocks.Load(d, it.SKU)
 			st.State.Reserved -= it.Quantity
@@ -59,6 +60,7 @@ func (c *Context) declareSteps() {
 		Unless:   emits(shop.InventoryReleased{}, shop.InventoryIssued{}),
 		Outcomes: []courante.Outcome{{Emits: emits(shop.InventoryIssued{})}},
 	}, func(d *courante.Decision, r *courante.Ref[reservation], e shop.ShippingArranged) {
+		c.fetch(d, r)
 		for _, it := range r.State.Items {
 			st := c.stocks.Load(d, it.SKU)
 			st.State.OnHand -= it.Quantity
@@ -67,6 +69,15 @@ func (c *Context) declareSteps() {
 		}
 		end(r, shop.InventoryIssued{OrderID: e.OrderID})
 	})
+}
+
+// fetch has the stock of all items of a reservation loaded at once.
+func (c *Context) fetch(d *courante.Decision, r *courante.Ref[reservation]) {
+	skus := make([]string, len(r.State.Items))
+	for i, it := range r.State.Items {
+		skus[i] = it.SKU
+	}
+	c.stocks.Fetch(d, skus...)
 }
 
 // reserve sets everything aside or nothing. An order of charges alone wants
