@@ -203,8 +203,22 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 		}
 		return list, nil
 	}
+	taken := 0 // epochs whose lanes are taken over
+	takeOver := func(until int) error {
+		for ; taken < until; taken++ {
+			if err := n.takeOver(ctx, &placeInLog{log: log, epochs: list, current: taken}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if !same {
 		if len(list) > 0 { // a new subscriber begins at the start of the log
+			// Before the border is chosen, nobody may still go past the borders
+			// before it: whoever works in the new epoch looks back one epoch only.
+			if err := takeOver(len(list) - 1); err != nil {
+				return nil, err
+			}
 			if want.From, err = n.rt.tails[log].store.Head(ctx); err != nil {
 				return nil, err
 			}
@@ -218,10 +232,8 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 		}
 		list = append(list, want)
 	}
-	for i := range list[:len(list)-1] {
-		if err := n.takeOver(ctx, &placeInLog{log: log, epochs: list, current: i}); err != nil {
-			return nil, err
-		}
+	if err := takeOver(len(list) - 1); err != nil {
+		return nil, err
 	}
 	n.setDeclared(log)
 	return list, nil
