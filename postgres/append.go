@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"hash/maphash"
 	"sync"
 
 	"github.com/courante-dev/courante"
@@ -13,9 +12,8 @@ import (
 // Append adds events to one stream, after version expected; see
 // [courante.Store]. It waits until they are committed.
 //
-// Concurrent appends share statements: each stream belongs to one of a few
-// committers, which takes what has queued up and writes it with one statement
-// that commits by itself. Under load the groups grow by themselves, at rest
+// Concurrent appends share statements: a few committers take what has queued up
+// and write it with one statement that commits by itself. Under load the groups grow by themselves, at rest
 // nobody waits for company. See [committer] for how callers stay independent.
 //
 // When ctx ends before the append was taken up, nothing was written and the
@@ -36,8 +34,8 @@ func (s *Store) Append(ctx context.Context, stream string, expected int64, event
 		call.recycle()
 		return courante.Receipt{}, fmt.Errorf("postgres: append %s at version %d: %w", stream, expected, err)
 	}
-	c := s.appender.committerOf(stream)
-	if !c.enqueue(call) {
+	q := s.appender.queue
+	if !q.add(call) {
 		call.recycle()
 		return courante.Receipt{}, errClosed
 	}
@@ -46,7 +44,7 @@ func (s *Store) Append(ctx context.Context, stream string, expected int64, event
 		return s.receipt(call, o)
 	case <-ctx.Done():
 	}
-	if c.withdraw(call) {
+	if q.withdraw(call) {
 		call.recycle()
 		return courante.Receipt{}, fmt.Errorf("postgres: append %s at version %d: nothing was written: %w", stream, expected, ctx.Err())
 	}
@@ -130,38 +128,24 @@ func marshalNotes(n *courante.Notes) ([]byte, error) {
 	return json.Marshal(n)
 }
 
-// appender is a store's committers.
+// appender is a store's committers and what they work on.
 type appender struct {
-	committers []*committer
-	seed       maphash.Seed
-	apart      *apart
-	wg         sync.WaitGroup
+	queue *queue
+	apart *apart
+	wg    sync.WaitGroup
 }
 
 func (s *Store) startAppender() {
-	a := &appender{seed: maphash.MakeSeed(), apart: newApart(s)}
+	a := &appender{queue: newQueue(s.db.config.Committers), apart: newApart(s)}
 	s.appender = a
 	for i := range s.db.config.Committers {
-		c := newCommitter(s, i)
-		a.committers = append(a.committers, c)
-		a.wg.Go(c.run)
+		a.wg.Go(newCommitter(s, a.queue, i).run)
 	}
-}
-
-// committerOf returns the committer of the stream, always the same: appends to
-// one stream never race each other within a process.
-func (a *appender) committerOf(stream string) *committer {
-	if len(a.committers) == 1 {
-		return a.committers[0]
-	}
-	return a.committers[maphash.String(a.seed, stream)%uint64(len(a.committers))]
 }
 
 // close writes what is queued and refuses what comes later.
 func (a *appender) close() {
-	for _, c := range a.committers {
-		c.close()
-	}
+	a.queue.close()
 	a.wg.Wait()
 	a.apart.close()
 }

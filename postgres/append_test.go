@@ -227,17 +227,17 @@ func testCanceled(t *testing.T) {
 	tx := hold(t, s, "order:1", 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := appendAll(ctx, s, 0, "order:1")
-	c := s.appender.committers[0]
+	q := s.appender.queue
 	eventually(t, "the append to be set apart", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.held["order:1"]
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.held["order:1"] && q.busy == 0
 	})
 	queued := appendAll(ctx, s, 0, "order:1")
 	eventually(t, "the second to wait behind it", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.queue) == 1
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return len(q.calls) == 1
 	})
 	cancel()
 	if err := (<-sent).err; !errors.Is(err, courante.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
@@ -250,9 +250,9 @@ func testCanceled(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the stream to be released", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return !c.held["order:1"]
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return !q.held["order:1"]
 	})
 	wantVersions(t, s, "order:1", 1) // the first went through, the second never ran
 }
@@ -354,11 +354,11 @@ func testDeadlock(t *testing.T) {
 	busy := appendAll(t.Context(), s, 0, "order:first")
 	eventually(t, "the committer to wait", waiting(t, conn, s, 1))
 	pair := appendAll(t.Context(), s, 0, "order:a", "order:b")
-	c := s.appender.committers[0]
+	q := s.appender.queue
 	eventually(t, "two appends to queue up", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.queue) == 2
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return len(q.calls) == 2
 	})
 	other := hold(t, s, "order:b", 1)
 	if _, err := other.Exec(t.Context(), "set local deadlock_timeout = '1min'"); err != nil {

@@ -23,7 +23,7 @@ func (c *committer) connect() error {
 	if c.backoff > 0 {
 		select {
 		case <-time.After(c.backoff):
-		case <-c.stopping: // the last calls get one quick try
+		case <-c.queue.stopping: // the last calls get one quick try
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)

@@ -31,8 +31,8 @@ type Config struct {
 	MaxConns int
 
 	// Committers is how many connections, beside the pool, each store appends
-	// on; default 2. A stream always goes to the same one. More committers
-	// mean smaller groups: it pays only when the disk is slow to sync.
+	// on; default 2, so that one prepares and reads while the other writes.
+	// More mean smaller groups: it pays only when the disk is slow to sync.
 	Committers int
 
 	// LockTimeout is how long a group of appends waits for a row that somebody

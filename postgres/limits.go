@@ -37,7 +37,9 @@ func checkStream(stream string) error {
 
 // checkEvent refuses what the server would refuse, or could not give back: in a
 // group, an event that fails in the server costs its neighbours a repetition.
-// It returns the event's size.
+// That data is JSON at all is left to the server: it looks anyway, and looking
+// here as well would cost as much as all else that a caller does. It returns
+// the event's size.
 func checkEvent(e *courante.Event, notes []byte) (size int, err error) {
 	for _, text := range [...]struct{ name, value string }{
 		{"type", e.Type}, {"correlation", e.Correlation}, {"causation", e.Causation},
@@ -53,12 +55,12 @@ func checkEvent(e *courante.Event, notes []byte) (size int, err error) {
 		return 0, fmt.Errorf("%d bytes, the limit is %d: %w", size, MaxEvent, courante.ErrTooLarge)
 	}
 	if len(e.Data) > 0 {
-		if err := checkJSON("data", e.Data); err != nil {
+		if err := checkJSONText("data", e.Data); err != nil {
 			return 0, err
 		}
 	}
 	if notes != nil {
-		if err := checkJSON("notes", notes); err != nil {
+		if err := checkJSONText("notes", notes); err != nil {
 			return 0, err
 		}
 	}
@@ -83,6 +85,11 @@ func checkJSON(name string, data []byte) error {
 	if !json.Valid(data) {
 		return fmt.Errorf("%s is not JSON", name)
 	}
+	return checkJSONText(name, data)
+}
+
+// checkJSONText refuses of what may be JSON the characters that cannot be stored.
+func checkJSONText(name string, data []byte) error {
 	if !utf8.Valid(data) {
 		return fmt.Errorf("%s is not valid UTF-8", name)
 	}

@@ -81,6 +81,9 @@ func (w *write) checkEvents() error {
 		if err == nil {
 			_, err = checkEvent(e, notes)
 		}
+		if err == nil {
+			err = checkDocument(e.Data) // one bad event would fail the unit in the server
+		}
 		if err != nil {
 			return fmt.Errorf("event %s@%d (%s): %w", e.Stream, e.Version, e.Type, err)
 		}
