@@ -1,0 +1,323 @@
+package shop_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/courantetest"
+	"github.com/courante-dev/courante/shop/inventory"
+	"github.com/courante-dev/courante/shop/notification"
+	"github.com/courante-dev/courante/shop/ordering"
+	"github.com/courante-dev/courante/shop/outside"
+	"github.com/courante-dev/courante/shop/payment"
+	"github.com/courante-dev/courante/shop/shipping"
+)
+
+// TestSimulation runs the whole shop under one scheduler: several processes,
+// which die, freeze and are replaced, customers who change their mind, and a
+// provider, a carrier and a post that lose requests and answers. Whatever
+// happens, G3 and G4 hold in the end.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	covered := courantetest.Simulate(t, simulation)
+	for _, line := range covered.Report() {
+		t.Log(line)
+	}
+	if covered.Runs < 1000 {
+		return // too few to have seen everything
+	}
+	for _, line := range covered.Never() {
+		t.Errorf("never taken: %s", line)
+	}
+}
+
+func TestSimulationIsReplayable(t *testing.T) {
+	t.Parallel()
+	courantetest.SameTwice(t, 20, simulation)
+}
+
+// shopInProcess is the shop inside one process.
+type shopInProcess struct {
+	orders *ordering.Context
+	stock  *inventory.Context
+}
+
+// town is what is outside of the shop, and what its customers know.
+type town struct {
+	ledger   *outside.MemoryLedger
+	provider *outside.Provider
+	carrier  *outside.Carrier
+	mails    map[string][]string // kinds of mails, by order
+	sent     map[string]bool     // keys of mails
+
+	orders []*wish
+}
+
+// wish is an order as its customer wants it.
+type wish struct {
+	id    string
+	place ordering.PlaceOrder
+	goods int64
+}
+
+// received is how much of each SKU comes in, and found what turns up besides:
+// too little for everybody.
+const received, found = 5, 1
+
+func simulation() courantetest.Simulation[*shopInProcess] {
+	w := &town{ledger: outside.NewMemoryLedger(), mails: map[string][]string{}, sent: map[string]bool{}}
+	warehouse := func(c *courantetest.Client[*shopInProcess]) {
+		for _, sku := range skus {
+			key := "receive " + sku
+			if err := c.Insist(func(s *shopInProcess) error {
+				_, err := s.stock.Receive(context.Background(), key, sku, received)
+				return err
+			}, rejected); err != nil {
+				c.Errorf("%s: %v", key, err)
+			}
+			if err := c.Insist(func(s *shopInProcess) error {
+				_, err := s.stock.Adjust(context.Background(), "adjust "+sku, sku, found, "found behind the shelf")
+				return err
+			}, rejected); err != nil {
+				c.Errorf("adjust %s: %v", sku, err)
+			}
+		}
+	}
+	return courantetest.Simulation[*shopInProcess]{
+		Start:   w.start,
+		Clients: []func(*courantetest.Client[*shopInProcess]){warehouse, w.customer, w.customer, w.customer, w.customer},
+		Check:   w.check,
+	}
+}
+
+var skus = []string{"tea", "cup"}
+
+// start makes the contexts as a process does, each with its own way to those
+// outside.
+func (w *town) start(p *courantetest.Process) (*shopInProcess, []courante.Mount) {
+	if w.provider == nil {
+		cfg := outside.Config{Now: p.Now, Wait: func(_ context.Context, d time.Duration) error {
+			if d > time.Minute {
+				return context.DeadlineExceeded // the caller gives up first
+			}
+			return nil // how long a call takes, the simulation decides
+		}}
+		w.provider, w.carrier = outside.NewProvider(w.ledger, cfg), outside.NewCarrier(w.ledger, cfg)
+	}
+	s := &shopInProcess{orders: ordering.New(ordering.Config{}), stock: inventory.New(inventory.Config{})}
+	var mounts []courante.Mount
+	for _, svc := range []*courante.Service{
+		s.orders.Service(), s.stock.Service(),
+		payment.New(payment.Config{Provider: provider{p, w}}).Service(),
+		shipping.New(shipping.Config{Carrier: carrier{p, w}}).Service(),
+		notification.New(notification.Config{Mailer: mailer{p, w}}).Service(),
+	} {
+		mounts = append(mounts, courante.Mount{Service: svc, Store: p.Store(svc.Name())})
+	}
+	return s, mounts
+}
+
+// customer places two orders, as people do: with means of payment and to
+// places that work or do not, with an idempotency key or an id of their own,
+// and now and then with second thoughts.
+func (w *town) customer(c *courantetest.Client[*shopInProcess]) {
+	pick := func(from ...string) string { return from[c.IntN(len(from))] }
+	for range 2 {
+		o := &wish{}
+		o.place = ordering.PlaceOrder{
+			CustomerID: "anna", Currency: "GBP",
+			Payment: ordering.PaymentBy{Method: "card", Token: pick("tok_ok", "tok_ok", "tok_ok", "tok_declined", "tok_flaky", "tok_slow", "tok_timeout", "tok_late", "tok_lost")},
+			ShipTo:  ordering.ShipTo{Country: pick("GB", "GB", "GB", "GB", "ZZ", "XS")},
+		}
+		if c.IntN(8) > 0 {
+			o.goods = 1 + int64(c.IntN(2))
+			o.place.Lines = append(o.place.Lines, ordering.OrderLine{SKU: pick(skus...), Quantity: o.goods, UnitPrice: 250})
+		}
+		if o.goods == 0 || c.IntN(3) == 0 {
+			o.place.Lines = append(o.place.Lines, ordering.OrderLine{SKU: "card", Quantity: 1, UnitPrice: int64(c.IntN(2)) * 99, Kind: "charge"})
+		}
+		key := ""
+		if c.IntN(2) == 0 {
+			key = c.NewID()
+		} else {
+			o.place.OrderID = "o" + c.NewID()
+		}
+		var placed ordering.Placed
+		if err := c.Insist(func(s *shopInProcess) (err error) {
+			placed, err = s.orders.Place(context.Background(), key, &o.place)
+			return err
+		}, rejected); err != nil {
+			c.Errorf("place: %v", err)
+		}
+		o.id = placed.OrderID
+		w.orders = append(w.orders, o)
+		if c.IntN(3) == 0 {
+			c.Sleep(time.Duration(c.IntN(15_000)) * time.Millisecond)
+			if err := c.Insist(func(s *shopInProcess) error {
+				_, _, err := s.orders.Cancel(context.Background(), "", o.id, "second thoughts")
+				return err
+			}, rejected); err != nil && !conflict(err) {
+				c.Errorf("cancel %s: %v", o.id, err)
+			}
+		}
+		c.Sleep(time.Duration(c.IntN(2000)) * time.Millisecond)
+	}
+}
+
+func rejected(err error) bool {
+	var no *courante.Rejection
+	return errors.As(err, &no)
+}
+
+func conflict(err error) bool {
+	var no *courante.Rejection
+	return errors.As(err, &no) && no.Code == "conflict"
+}
+
+// check is what G3 and G4 mean to the shop.
+func (w *town) check(ctx context.Context, s *shopInProcess) error {
+	charges, err := w.provider.Charges(ctx)
+	if err != nil {
+		return err
+	}
+	bookings, err := w.carrier.Bookings(ctx)
+	if err != nil {
+		return err
+	}
+	var problems []error
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	gone := map[string]int64{}
+	for _, o := range w.orders {
+		order, err := s.orders.Order(ctx, o.id)
+		if err != nil {
+			return err
+		}
+		charge := charges[payment.ChargeKey(o.id)]
+		booking := bookings[shipping.BookingKey(o.id)]
+		taken := int64(0)
+		if charge.State == outside.Approved || charge.State == outside.Pending {
+			taken = charge.Amount
+		}
+		carried := booking.Tracking != "" && !booking.Cancelled
+		switch order.Status {
+		case ordering.Confirmed:
+			if taken != order.Total.Amount {
+				problem("order %s is confirmed at %s and the provider holds %d: %+v", o.id, order.Total, taken, charge)
+			}
+			if carried != (o.goods > 0) {
+				problem("order %s is confirmed with %d goods and the carrier says %+v", o.id, o.goods, booking)
+			}
+			if o.goods > 0 {
+				gone[o.place.Lines[0].SKU] += o.goods
+			}
+			if mails := w.mails[o.id]; len(mails) != 1 || mails[0] != "confirmation" {
+				problem("order %s is confirmed and the mails are %v", o.id, mails)
+			}
+		case ordering.Cancelled:
+			if taken != 0 {
+				problem("order %s is cancelled and the provider keeps %d: %+v", o.id, taken, charge)
+			}
+			if carried {
+				problem("order %s is cancelled and the carrier says %+v", o.id, booking)
+			}
+			if mails := w.mails[o.id]; len(mails) != 1 || mails[0] != "cancellation" {
+				problem("order %s is cancelled and the mails are %v", o.id, mails)
+			}
+		default:
+			problem("order %s has not ended: it is %s", o.id, order.Status)
+		}
+	}
+	for _, sku := range skus {
+		level, err := s.stock.Level(ctx, sku)
+		if err != nil {
+			return err
+		}
+		if level.OnHand < 0 || level.Reserved != 0 || level.OnHand+gone[sku] != received+found {
+			problem("of %d %s %d are gone, and the stock is %+v", received+found, sku, gone[sku], level)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// What the contexts see of those outside, each call on the simulation's wire.
+
+type provider struct {
+	p *courantetest.Process
+	w *town
+}
+
+type answer struct {
+	text, refused string
+	found         bool
+	amount        int64
+}
+
+func (o provider) Charge(ctx context.Context, key, token string, amount int64, currency string) (string, error) {
+	a, err := courantetest.Outside(o.p, "charge "+key, func() (a answer, err error) {
+		a.refused, err = o.w.provider.Charge(ctx, key, token, amount, currency)
+		return a, err
+	})
+	return a.refused, err
+}
+
+func (o provider) Lookup(ctx context.Context, key string) (string, bool, error) {
+	a, err := courantetest.Outside(o.p, "look up "+key, func() (a answer, err error) {
+		a.refused, a.found, err = o.w.provider.Lookup(ctx, key)
+		return a, err
+	})
+	return a.refused, a.found, err
+}
+
+func (o provider) Void(ctx context.Context, key string) (int64, error) {
+	a, err := courantetest.Outside(o.p, "void "+key, func() (a answer, err error) {
+		a.amount, err = o.w.provider.Void(ctx, key)
+		return a, err
+	})
+	return a.amount, err
+}
+
+type carrier struct {
+	p *courantetest.Process
+	w *town
+}
+
+func (o carrier) Book(ctx context.Context, key, country, address string) (tracking, refused string, err error) {
+	a, err := courantetest.Outside(o.p, "book "+key, func() (a answer, err error) {
+		a.text, a.refused, err = o.w.carrier.Book(ctx, key, country, address)
+		return a, err
+	})
+	return a.text, a.refused, err
+}
+
+func (o carrier) Lookup(ctx context.Context, key string) (tracking, refused string, found bool, err error) {
+	a, err := courantetest.Outside(o.p, "look up "+key, func() (a answer, err error) {
+		a.text, a.refused, a.found, err = o.w.carrier.Lookup(ctx, key)
+		return a, err
+	})
+	return a.text, a.refused, a.found, err
+}
+
+func (o carrier) Cancel(ctx context.Context, key string) error {
+	_, err := courantetest.Outside(o.p, "call off "+key, func() (struct{}, error) { return struct{}{}, o.w.carrier.Cancel(ctx, key) })
+	return err
+}
+
+type mailer struct {
+	p *courantetest.Process
+	w *town
+}
+
+func (o mailer) Send(_ context.Context, key string, m notification.Mail) error {
+	_, err := courantetest.Outside(o.p, "mail "+key, func() (struct{}, error) {
+		if !o.w.sent[key] {
+			o.w.sent[key] = true
+			o.w.mails[m.OrderID] = append(o.w.mails[m.OrderID], m.Kind)
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
