@@ -39,7 +39,7 @@ func (h *alarms) push(t *task) {
 	t.at = t.at.Truncate(time.Microsecond)
 	heap.Push(h, alarm{t.at, t})
 }
-func (h *alarms) drop()        { heap.Pop(h) }
+func (h *alarms) drop() { heap.Pop(h) }
 
 // pop returns a task whose moment has come, nil if there is none.
 func (h *alarms) pop(now time.Time) *task {

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"github.com/courante-dev/courante"
 )
@@ -116,6 +117,9 @@ func translate(status int, detail string, errs []error) *Problem {
 		}
 		e := d.ErrorDetail()
 		f := Fault{Pointer: pointer(e.Location), Detail: e.Message}
+		if name, ok := absent(e.Message); ok && strings.HasPrefix(e.Location, "body") {
+			f = Fault{Pointer: f.Pointer + "/" + escape.Replace(name), Detail: "is required"}
+		}
 		place := f.Pointer
 		if e.Location != "" && !strings.HasPrefix(e.Location, "body") {
 			place = e.Location
@@ -133,6 +137,16 @@ func translate(status int, detail string, errs []error) *Problem {
 		p.Detail = p.Errors[0].Detail
 	}
 	return p
+}
+
+// absent takes the name out of huma's message about a property that is missing,
+// which it reports at the object that should have it.
+func absent(message string) (name string, ok bool) {
+	before, after, _ := strings.Cut(validation.MsgExpectedRequiredProperty, "%s")
+	if name, ok = strings.CutPrefix(message, before); !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, after)
 }
 
 // pointer makes a JSON pointer (RFC 6901) of huma's "body.lines[0].quantity",
