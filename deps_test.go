@@ -55,7 +55,7 @@ internal/telemetry -> otel, otel-sdk, prometheus
 cmd/courante -> *
 	# The program wires everything, so nothing needs to know what it is wired to.
 
-tests -> memory, postgres, courantetest, pgx, otel, otel-sdk, goleak, rapid, jsonschema
+tests -> courante, memory, postgres, courantetest, pgx, otel, otel-sdk, goleak, rapid, jsonschema
 	# Tests and examples run the code on real stores, on top of what their package may import. They may also import the packages below their own, as the test of the whole shop does.
 `
 

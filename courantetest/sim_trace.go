@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strconv"
 )
 
 // kept is how many lines of its trace a run keeps.
@@ -18,22 +19,23 @@ type trace struct {
 }
 
 func (w *world) logf(format string, args ...any) {
-	t := &w.trace
-	line := t.lines[t.n%kept][:0]
-	line = fmt.Appendf(line, "%6d %12.6fs ", w.steps, w.now.Sub(epoch).Seconds())
-	line = fmt.Appendf(line, format, args...)
-	t.write(line)
+	w.trace.write(fmt.Appendf(w.stamp(), format, args...))
 }
 
 // step is logf for the line that most of a trace consists of.
 func (w *world) logStep(a *actor) {
-	t := &w.trace
-	line := t.lines[t.n%kept][:0]
-	line = fmt.Appendf(line, "%6d %12.6fs ", w.steps, w.now.Sub(epoch).Seconds())
-	line = append(line, a.name...)
+	line := append(w.stamp(), a.name...)
 	line = append(line, ": "...)
-	line = append(line, a.point...)
-	t.write(line)
+	w.trace.write(append(line, a.point...))
+}
+
+// stamp begins a line: the number of the step, and the time in microseconds.
+func (w *world) stamp() []byte {
+	line := w.trace.lines[w.trace.n%kept][:0]
+	line = strconv.AppendInt(line, int64(w.steps), 10)
+	line = append(line, ' ')
+	line = strconv.AppendInt(line, w.now.Sub(epoch).Microseconds(), 10)
+	return append(line, "us "...)
 }
 
 func (t *trace) write(line []byte) {
