@@ -40,11 +40,11 @@ type cli struct {
 
 // globals are the flags of every command.
 type globals struct {
-	JSON      bool       `name:"json" help:"Print JSON for programs instead of text for people."`
-	Data      string     `placeholder:"DIR" default:"./courante-data" env:"COURANTE_DATA" help:"Folder of the embedded system, by default ${default} (${env})."`
-	Config    string     `placeholder:"FILE" env:"COURANTE_CONFIG" help:"YAML file with settings, named like the flags (${env})."`
-	LogFormat string     `enum:"auto,json,text" default:"auto" env:"COURANTE_LOG_FORMAT" help:"Log lines as json or text; auto is text on a terminal (${env})."`
-	LogLevel  slog.Level `default:"info" env:"COURANTE_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error (${env})."`
+	JSON      bool        `name:"json" help:"Print JSON for programs instead of text for people."`
+	Data      string      `placeholder:"DIR" default:"./courante-data" env:"COURANTE_DATA" help:"Folder of the embedded system, by default ${default} (${env})."`
+	Config    string      `placeholder:"FILE" env:"COURANTE_CONFIG" help:"YAML file with settings, named like the flags (${env})."`
+	LogFormat string      `enum:"auto,json,text" default:"auto" env:"COURANTE_LOG_FORMAT" help:"Log lines as json or text; auto is text on a terminal (${env})."`
+	LogLevel  *slog.Level `placeholder:"LEVEL" env:"COURANTE_LOG_LEVEL" help:"Least level that is logged: debug, info, warn or error; by default info for up, warn for the rest (${env})."`
 
 	// PostgresURL may hold a password, and a command line is seen by everybody
 	// on the machine: it comes from the environment or the file only.
@@ -93,7 +93,7 @@ func (p *program) run(ctx context.Context, given []string) (code int) {
 		return p.fail(usageHint(err), exitUsage)
 	}
 	p.globals = &c.globals
-	p.log = p.logger()
+	p.log = p.logger(parsed.Command())
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(p)
 	var usage usageError
@@ -160,11 +160,25 @@ func (p *program) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-func (p *program) logger() *slog.Logger {
+// progress tells the person at the keyboard how far a long command is. Its
+// result is on standard output, so this disturbs no program that reads it.
+func (p *program) progress(format string, args ...any) {
+	p.println("  " + fmt.Sprintf(format, args...))
+}
+
+// logger logs what up does; of a tool that ends by itself, only what goes wrong.
+func (p *program) logger(command string) *slog.Logger {
+	level := slog.LevelWarn
+	if command == "up" {
+		level = slog.LevelInfo
+	}
+	if p.globals.LogLevel != nil {
+		level = *p.globals.LogLevel
+	}
 	terminal := isTerminal(p.stderr)
 	text := p.globals.LogFormat == "text" || p.globals.LogFormat == "auto" && terminal
 	return telemetry.NewLogger(p.stderr, telemetry.LogConfig{
-		Service: "courante", Version: version().Version, Level: p.globals.LogLevel,
+		Service: "courante", Version: version().Version, Level: level,
 		Text: text, Color: text && terminal && os.Getenv("NO_COLOR") == "",
 	})
 }

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/courante-dev/courante"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// runHere runs the program in this process.
+func runHere(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	p := &program{stdout: &out, stderr: &errs}
+	code = p.run(t.Context(), args)
+	return out.String(), errs.String(), code
+}
+
+// TestHelp holds the whole help, which is what people learn the program from:
+// read the golden file as one of them after a change.
+func TestHelp(t *testing.T) {
+	var all strings.Builder
+	for _, command := range []string{
+		"", "up", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
+		"routes", "subscriber", "subscriber list", "subscriber repair", "bench", "bench append", "bench relay", "bench idle", "version",
+	} {
+		out, errs, code := runHere(t, append(strings.Fields(command), "--help")...)
+		if code != exitOK || errs != "" {
+			t.Errorf("help of %q: exit code %d, %s", command, code, errs)
+		}
+		if !strings.Contains(command, " ") && command != "" && !strings.Contains(out, "  courante "+command) {
+			t.Errorf("help of %q has no example", command)
+		}
+		all.WriteString("$ courante " + strings.TrimSpace(command+" --help") + "\n" + out + "\n")
+	}
+	const golden = "testdata/help.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(all.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := all.String(); got != string(want) {
+		t.Errorf("the help differs from %s; read it, then: go test ./cmd/courante -run TestHelp -update\n%s", golden, firstDifference(got, string(want)))
+	}
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range g {
+		if i >= len(w) || g[i] != w[i] {
+			other := "(end)"
+			if i < len(w) {
+				other = w[i]
+			}
+			return "got:  " + g[i] + "\nwant: " + other
+		}
+	}
+	return "got the end, want: " + w[len(g)]
+}
+
+func TestMistakesSayTheFix(t *testing.T) {
+	t.Setenv("COURANTE_POSTGRES_URL", "")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	empty := t.TempDir()
+	file := func(text string) string {
+		name := filepath.Join(t.TempDir(), "courante.yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	tests := []struct {
+		rule string
+		args []string
+		code int
+		says string
+	}{
+		{"no command", nil, exitUsage, ""},
+		{"an unknown command", []string{"dance"}, exitUsage, "courante --help"},
+		{"an unknown flag", []string{"up", "--fast"}, exitUsage, "courante up --help"},
+		{"a number that is none", []string{"events", "tail", "-n", "many"}, exitUsage, "courante events tail --help"},
+		{"a deadline that is none", []string{"up", "--payment-deadline", "0s"}, exitUsage, "--payment-deadline 10s"},
+		{"an address that is none", []string{"up", "--listen", "here"}, exitUsage, "127.0.0.1:8080"},
+		{"a port in use", []string{"up", "--data", empty, "--listen", taken.Addr().String()}, exitFailed, "--listen 127.0.0.1:0"},
+		{"nothing is running", []string{"saga", "show", "first", "--data", empty}, exitFailed, "courante up"},
+		{"an unknown setting", []string{"routes", "--config", file("lisen: 1")}, exitUsage, "there is no setting \"lisen\"; there are:"},
+		{"a file that is not there", []string{"routes", "--config", "/nowhere.yaml"}, exitUsage, "/nowhere.yaml"},
+		{"a file that is no YAML", []string{"routes", "--config", file("a: [")}, exitUsage, "read the settings"},
+		{"a repair without a log", []string{"subscriber", "repair", "payment"}, exitUsage, "--log"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.rule, func(t *testing.T) {
+			out, errs, code := runHere(t, tt.args...)
+			if code != tt.code || !strings.Contains(errs, tt.says) {
+				t.Errorf("got %d %q, want %d and %q", code, errs, tt.code, tt.says)
+			}
+			if strings.Contains(out+errs, "goroutine ") || strings.Contains(out+errs, ".go:") {
+				t.Errorf("a stack trace is shown:\n%s%s", out, errs)
+			}
+		})
+	}
+	if entries, err := os.ReadDir(empty); err != nil || len(entries) > 0 {
+		t.Errorf("a command that failed left %v in its folder, %v", entries, err)
+	}
+}
+
+// TestSettings wants flags before the environment before the file.
+func TestSettings(t *testing.T) {
+	const file = "listen: file:1\npayment_deadline: 3s\ncarrier_deadline: 4s\norder_deadline: 5s\npostgres_url: postgres://file/db\n"
+	name := filepath.Join(t.TempDir(), "courante.yaml")
+	if err := os.WriteFile(name, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("COURANTE_CONFIG", name)
+	t.Setenv("COURANTE_LISTEN", "env:1")
+	t.Setenv("COURANTE_PAYMENT_DEADLINE", "30s")
+	parse := func(args ...string) cli {
+		t.Helper()
+		var c cli
+		parser, err := (&program{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}).parser(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := parse("up", "--listen", "flag:1")
+	if c.Up.Listen != "flag:1" || c.Up.PaymentDeadline != 30*time.Second || c.Up.CarrierDeadline != 4*time.Second {
+		t.Errorf("got %+v, want the flag's address, the environment's payment deadline and the file's carrier deadline", c.Up)
+	}
+	if c.PostgresURL != "postgres://file/db" || c.Data != "./courante-data" {
+		t.Errorf("got database %q and data %q, want those of the file and of the default", c.PostgresURL, c.Data)
+	}
+	t.Setenv("COURANTE_POSTGRES_URL", "postgres://env/db")
+	if c := parse("up"); c.PostgresURL != "postgres://env/db" || c.Up.Listen != "env:1" {
+		t.Errorf("got database %q and address %q, want the environment's", c.PostgresURL, c.Up.Listen)
+	}
+}
+
+func TestRoutesAreExplained(t *testing.T) {
+	out, errs, code := runHere(t, "routes", "--json")
+	if code != exitOK {
+		t.Fatalf("routes: %d %s", code, errs)
+	}
+	routes := map[string]courante.Route{}
+	for line := range strings.Lines(out) {
+		var r struct {
+			Type, From, Transport, Why, Need string
+			To                               []courante.Receiver
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Transport != "log" || r.Why == "" || r.Need == "" {
+			t.Errorf("%s has transport %q, need %q and reason %q, want all of them", r.Type, r.Transport, r.Need, r.Why)
+		}
+		routes[r.Type] = courante.Route{From: r.From, To: r.To}
+	}
+	created := routes["shop.order_created"]
+	var to []string
+	for _, r := range created.To {
+		to = append(to, r.Service)
+	}
+	if got := strings.Join(to, " "); created.From != "ordering" || got != "inventory payment shipping" {
+		t.Errorf("shop.order_created goes from %s to %s, want from ordering to inventory, payment and shipping", created.From, got)
+	}
+}
+
+func TestSagaCommands(t *testing.T) {
+	out, errs, code := runHere(t, "saga", "check")
+	if code != exitOK || !strings.HasPrefix(out, "saga order: ok") {
+		t.Errorf("saga check: %d %s%s", code, out, errs)
+	}
+	if out, _, code := runHere(t, "saga", "draw", "--format", "mermaid"); code != exitOK || !strings.HasPrefix(out, "flowchart") {
+		t.Errorf("saga draw --format mermaid: %d %s", code, out)
+	}
+	if out, _, code := runHere(t, "saga", "draw"); code != exitOK || !strings.Contains(out, "reserve stock") {
+		t.Errorf("saga draw: %d %s", code, out)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	out, _, code := runHere(t, "version", "--json")
+	var v versionInfo
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != exitOK || v.Go == "" || v.PostgreSQL != "15 to 18" {
+		t.Errorf("version: %d %s %v", code, out, err)
+	}
+}
