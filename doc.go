@@ -1,0 +1,51 @@
+// Package courante runs event-driven services on PostgreSQL: you write a domain
+// as plain Go, and the framework gives it an event store, a relay that loses
+// nothing, exactly-once state changes, deadlines, effects and sagas.
+//
+// The ideas, in the order in which you need them:
+//
+// An event is a Go type with a hand-written stored name ([Payload]). A service
+// is one bounded context ([NewService]). It declares the events that it emits,
+// with the delivery that they need:
+//
+//	type Opened struct{ Account string `json:"account"` }
+//
+//	func (Opened) EventType() string { return "bank.opened" }
+//
+//	bank := courante.NewService("bank")
+//	bank.Emits(courante.Critical, Opened{})
+//
+// A state is behind a key, either the fold of its stream or a stored row
+// ([Sourced], [Stored]):
+//
+//	accounts := courante.Sourced(bank, "account",
+//		courante.Evolve(func(a *Account, e Opened) { a.Open = true }))
+//
+// A handler decides. It loads states, and emits events; it does no I/O, because
+// the runtime loads the states of a whole batch, runs the handlers in order and
+// writes everything in one transaction ([Decision]). Commands come from outside
+// ([NewCommand]), reactions from the logs ([On]). Each is a declared [Step]:
+//
+//	open := courante.NewCommand(bank, courante.Step{
+//		Name:     "open account",
+//		Outcomes: []courante.Outcome{{Emits: courante.Types(Opened{})}},
+//	})
+//
+// Time and the world outside are declared too: what happens when a deadline
+// passes ([OnDeadline]), and how a call is made and what follows from its
+// outcome ([NewEffect]). Both ride on events as notes ([Set], [Effect.Ask]).
+//
+// A saga needs no code of its own: it is the steps that follow from one event
+// ([Saga]). It is drawn and checked from the declarations ([BuildSaga]).
+//
+// A runtime puts services on their stores and runs them ([NewRuntime]):
+//
+//	rt, err := courante.NewRuntime(courante.Config{
+//		Database: db,
+//		Services: []courante.Mount{{Service: bank, Store: store}},
+//	})
+//	err = rt.Run(ctx)
+//
+// Stores come from package postgres, and for examples and tests from package
+// memory. How it all works, and what was rejected, is in docs/design.md.
+package courante
