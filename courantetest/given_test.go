@@ -90,7 +90,7 @@ func TestScenarios(t *testing.T) {
 		},
 		"a book that is found is back": func(t courantetest.TB, l *library) {
 			courantetest.Given(t, l.svc, courantetest.Happened(l.loans.Key("dune"), lent{"dune", "ann"})).
-				When(courantetest.Heard("street", "bench:dune", found{"dune"})).Then(returned{"dune"})
+				When(courantetest.Heard("dune", found{"dune"})).Then(returned{"dune"})
 		},
 		"who keeps a book is reminded once": func(t courantetest.TB, l *library) {
 			courantetest.Given(t, l.svc, courantetest.Stored(l.copies.Key("dune"), 1), lending(l, "ann")).
@@ -103,11 +103,11 @@ func TestScenarios(t *testing.T) {
 		},
 		"who brings it back is not reminded": func(t courantetest.TB, l *library) {
 			courantetest.Given(t, l.svc, courantetest.Stored(l.copies.Key("dune"), 1), lending(l, "ann"),
-				courantetest.Heard("street", "bench:dune", found{"dune"})).
+				courantetest.Heard("dune", found{"dune"})).
 				When(courantetest.Passed(25 * time.Hour)).Then()
 		},
 		"a book that nobody has is set aside": func(t courantetest.TB, l *library) {
-			courantetest.Given(t, l.svc).When(courantetest.Heard("street", "bench:dune", found{"dune"})).ThenParked("nobody has it")
+			courantetest.Given(t, l.svc).When(courantetest.Heard("dune", found{"dune"})).ThenParked("nobody has it")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +128,7 @@ func (c *complaints) Fatalf(format string, args ...any) { c.Errorf(format, args.
 
 func TestScenariosFailWithWhatDiffers(t *testing.T) {
 	t.Parallel()
-	back := courantetest.Heard("street", "bench:dune", found{"dune"})
+	back := courantetest.Heard("dune", found{"dune"})
 	for name, test := range map[string]struct {
 		run  func(courantetest.TB, *library)
 		want string
@@ -178,7 +178,7 @@ func ExampleGiven() {
 		courantetest.Called(func(ctx context.Context) error { return l.Lend(ctx, "dune", "ann") })).
 		When(
 			courantetest.Passed(25*time.Hour),
-			courantetest.Heard("street", "bench:dune", found{"dune"})).
+			courantetest.Heard("dune", found{"dune"})).
 		Then(reminded{"dune"}, returned{"emma"})
 	// Output:
 	// the events differ (- is wanted, + is what happened):

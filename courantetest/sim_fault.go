@@ -1,6 +1,8 @@
 package courantetest
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -18,6 +20,7 @@ type faults struct {
 	lost   float64 // the answer to a commit is lost
 	delay  float64 // an actor stays where it is for long
 	crash  float64 // a process dies, and another one starts some time later
+	open   float64 // somebody else's transaction begins, and stays open for long
 	freeze float64 // a process does nothing for long, and then goes on as if nothing had happened
 	deploy float64 // a process starts with another number of lanes
 	jump   float64 // time passes though there is work
@@ -36,7 +39,7 @@ func drawFaults(r *rand.Rand) faults {
 	}
 	return faults{
 		stubborn: up(0.95),
-		fail:     up(0.02), lost: up(0.3), delay: up(0.02), crash: up(0.004), freeze: up(0.003), deploy: up(0.0005), jump: up(0.002),
+		fail:     up(0.02), lost: up(0.3), delay: up(0.02), crash: up(0.004), open: up(0.002), freeze: up(0.003), deploy: up(0.0005), jump: up(0.002),
 		lostWake: up(0.5), lostCall: up(0.3), outside: up(0.8), fewer: up(1),
 	}
 }
@@ -88,6 +91,10 @@ func (w *world) disturb() {
 		w.logf("time passes")
 		return
 	}
+	if w.happens(f.open) {
+		w.hold()
+		return
+	}
 	if len(w.actors) == 0 {
 		return
 	}
@@ -105,6 +112,33 @@ func (w *world) disturb() {
 			a.err = w.failure(a.point)
 		}
 	}
+}
+
+// hold opens a transaction in a log of its own, which has nothing to do with
+// the services but takes a transaction id: until it ends, every snapshot of the
+// database lists it as in progress.
+func (w *world) hold() {
+	ctx, key := context.Background(), courante.Key{Category: "row", ID: fmt.Sprint(w.steps)}
+	s := w.db.Store("foreign")
+	begin := func() (courante.Unit, []courante.State) {
+		u, err := s.Begin(ctx)
+		if err != nil {
+			panic(err) // nothing fails in the hands of the scheduler
+		}
+		states, err := u.Load(ctx, []courante.Key{key})
+		if err != nil {
+			panic(err)
+		}
+		states[0].Data = []byte("{}")
+		return u, states
+	}
+	first, states := begin()
+	if _, err := first.Commit(ctx, courante.Changes{States: states}); err != nil {
+		panic(err)
+	}
+	u, _ := begin() // it locks the row that is there now, which is a write
+	w.logf("a foreign transaction begins")
+	w.after(w.within(10*time.Millisecond, time.Minute), "a foreign transaction ends", func() { u.Rollback(ctx) })
 }
 
 func (w *world) restart() {
