@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/courantetest"
 	"github.com/courante-dev/courante/shop"
 )
 
@@ -34,17 +35,34 @@ func (p *provider) Void(context.Context, string) (int64, error) {
 	return p.refunds, nil
 }
 
+var (
+	gbp = func(n int64) shop.Money { return shop.Money{Amount: n, Currency: "GBP"} }
+
+	// From outside.
+	created   = shop.OrderCreated{OrderID: "17", CustomerID: "1", Total: gbp(500), Payment: shop.Payment{Token: "t"}}
+	free      = shop.OrderCreated{OrderID: "17", CustomerID: "1", Total: gbp(0)}
+	reserved  = shop.InventoryReserved{OrderID: "17"}
+	cancelled = shop.ShippingCancelled{OrderID: "17"}
+
+	// What payment says.
+	noted     = orderNoted{OrderID: "17", CustomerID: "1", Token: "t", Amount: gbp(500)}
+	asked     = requested{CustomerID: "1", Amount: gbp(500)}
+	processed = shop.PaymentProcessed{OrderID: "17", Amount: gbp(500)}
+	declined  = shop.PaymentDeclined{OrderID: "17", Reason: "no"}
+	settled   = func(n int64) shop.PaymentSettled { return shop.PaymentSettled{OrderID: "17", Refunded: gbp(n)} }
+
+	errLost = errors.New("connection reset")
+)
+
+func heard(events ...courante.Payload) (facts []courantetest.Fact) {
+	for _, e := range events {
+		facts = append(facts, courantetest.Heard("17", e))
+	}
+	return facts
+}
+
 func TestPayment(t *testing.T) {
 	t.Parallel()
-	var (
-		gbp       = func(n int64) shop.Money { return shop.Money{Amount: n, Currency: "GBP"} }
-		created   = shop.OrderCreated{OrderID: "17", CustomerID: "1", Total: gbp(500), Payment: shop.Payment{Token: "t"}}
-		free      = shop.OrderCreated{OrderID: "17", CustomerID: "1", Total: gbp(0)}
-		reserved  = shop.InventoryReserved{OrderID: "17"}
-		cancelled = shop.ShippingCancelled{OrderID: "17"}
-		lost      = errors.New("connection reset")
-		tooLong   = 11 * time.Second
-	)
 	type events = []courante.Payload
 	tests := []struct {
 		rule     string
@@ -54,79 +72,59 @@ func TestPayment(t *testing.T) {
 		when     courante.Payload
 		then     events
 	}{
-		{"an order waits for its reservation", provider{}, nil, 0, created, events{orderNoted{}}},
+		{"an order waits for its reservation", provider{}, nil, 0, created, events{noted}},
 		{"a reservation waits for its order", provider{}, nil, 0, reserved, events{reservationNoted{}}},
-		{"both: charged", provider{}, events{created}, 0, reserved, events{requested{}, shop.PaymentProcessed{}}},
-		{"both, the other way round: charged", provider{}, events{reserved}, 0, created, events{requested{}, shop.PaymentProcessed{}}},
-		{"nothing to pay: not charged", provider{declined: "no"}, events{free}, 0, reserved, events{shop.PaymentProcessed{}}},
-		{"declined", provider{declined: "no"}, events{created}, 0, reserved, events{requested{}, shop.PaymentDeclined{}}},
+		{"both: charged", provider{}, events{created}, 0, reserved, events{asked, processed}},
+		{"both, the other way round: charged", provider{}, events{reserved}, 0, created, events{asked, processed}},
+		{"nothing to pay: not charged", provider{declined: "no"}, events{free}, 0, reserved, events{shop.PaymentProcessed{OrderID: "17", Amount: gbp(0)}}},
+		{"declined", provider{declined: "no"}, events{created}, 0, reserved, events{asked, declined}},
 		{"the reservation twice: once is enough", provider{}, events{created, reserved}, 0, reserved, nil},
 		{"the order twice: once is enough", provider{}, events{created, reserved}, 0, created, nil},
-		{"cancelled before anything: settled", provider{}, nil, 0, cancelled, events{shop.PaymentSettled{}}},
+		{"cancelled before anything: settled", provider{}, nil, 0, cancelled, events{shop.PaymentSettled{OrderID: "17"}}},
 		{"an order that comes after its end", provider{}, events{cancelled}, 0, created, nil},
 		{"a reservation that comes after its end", provider{}, events{cancelled, created}, 0, reserved, nil},
-		{"cancelled before the charge: settled", provider{}, events{created}, 0, cancelled, events{shop.PaymentSettled{}}},
+		{"cancelled before the charge: settled", provider{}, events{created}, 0, cancelled, events{settled(0)}},
 		{"cancelled after the charge: given back", provider{refunds: 500}, events{created, reserved}, 0, cancelled,
-			events{cancellationNoted{}, voiding{}, voided{}, shop.PaymentSettled{}}},
-		{"cancelled with nothing to pay: settled", provider{}, events{free, reserved}, 0, cancelled, events{shop.PaymentSettled{}}},
-		{"cancelled after it was declined: settled", provider{declined: "no"}, events{created, reserved}, 0, cancelled, events{shop.PaymentSettled{}}},
-		{"cancelled while the charge is under way: voided", provider{err: lost, unknown: true}, events{created, reserved}, 0, cancelled,
-			events{cancellationNoted{}, voiding{}, voided{}, shop.PaymentSettled{}}},
-		{"cancelled after it timed out: settled", provider{err: lost, unknown: true}, events{created, reserved}, tooLong, cancelled,
-			events{shop.PaymentSettled{}}},
+			events{cancellationNoted{}, voiding{}, voided{"17", gbp(500)}, settled(500)}},
+		{"cancelled with nothing to pay: settled", provider{}, events{free, reserved}, 0, cancelled, events{settled(0)}},
+		{"cancelled after it was declined: settled", provider{declined: "no"}, events{created, reserved}, 0, cancelled, events{settled(0)}},
+		{"cancelled while the charge is under way: voided", provider{err: errLost, unknown: true}, events{created, reserved}, 0, cancelled,
+			events{cancellationNoted{}, voiding{}, voided{"17", gbp(0)}, settled(0)}},
+		{"cancelled after it timed out and had been charged: given back", provider{err: errLost, unknown: true, refunds: 500},
+			events{created, reserved}, 11 * time.Second, cancelled, events{settled(500)}},
 		{"cancelled twice: once is enough", provider{refunds: 500}, events{created, reserved, cancelled}, 0, cancelled, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {
 			t.Parallel()
 			p := tt.provider
-			s := given(t, New(Config{Provider: &p}).Service(), "17", tt.given...)
-			if tt.pass > 0 {
-				s.Pass(tt.pass)
-			}
-			s.When(tt.when)
-			s.Then(tt.then...)
-			for _, e := range s.Events() {
-				if e.Type != (shop.PaymentSettled{}).EventType() {
-					continue
-				}
-				if got, err := courante.Decode[shop.PaymentSettled](&e); err != nil || got.Refunded.Amount != p.refunds {
-					t.Errorf("settled %+v, %v, want %d given back", got, err, p.refunds)
-				}
-			}
+			given := append(heard(tt.given...), courantetest.Passed(tt.pass))
+			courantetest.Given(t, New(Config{Provider: &p}).Service(), given...).When(heard(tt.when)...).Then(tt.then...)
 		})
 	}
 }
 
-func TestPaymentInTime(t *testing.T) {
+func TestALostReplyIsAskedForAndNotChargedAgain(t *testing.T) {
 	t.Parallel()
-	created := shop.OrderCreated{OrderID: "17", CustomerID: "1", Total: shop.Money{Amount: 500, Currency: "GBP"}}
-	reserved := shop.InventoryReserved{OrderID: "17"}
+	p := &provider{err: errLost}
+	s := courantetest.Given(t, New(Config{Provider: p}).Service(), heard(created)...)
+	s.When(heard(reserved)...).Then(asked)
+	s.When(courantetest.Passed(5 * time.Second)).Then(processed)
+	if p.charged != 1 {
+		t.Errorf("charged %d times, want once", p.charged)
+	}
+	s.When(courantetest.Passed(time.Hour)).Then()
+}
 
-	t.Run("a lost reply is asked for, not charged again", func(t *testing.T) {
-		t.Parallel()
-		p := &provider{err: errors.New("connection reset")}
-		s := given(t, New(Config{Provider: p}).Service(), "17", created, reserved)
-		s.Then(requested{})
-		s.Pass(5 * time.Second)
-		s.Then(shop.PaymentProcessed{})
-		if p.charged != 1 {
-			t.Errorf("charged %d times, want once", p.charged)
-		}
-		s.Pass(time.Hour)
-		s.Then()
-	})
-	t.Run("no answer by the deadline: declined and voided, and a late answer is ignored", func(t *testing.T) {
-		t.Parallel()
-		p := &provider{err: errors.New("connection reset"), unknown: true}
-		s := given(t, New(Config{Provider: p}).Service(), "17", created, reserved)
-		s.Pass(10 * time.Second)
-		s.Then(shop.PaymentDeclined{}, voiding{}, voided{})
-		if p.voided != 1 {
-			t.Errorf("voided %d times, want once", p.voided)
-		}
-		p.err = nil
-		s.Pass(time.Hour)
-		s.Then()
-	})
+func TestNoAnswerByTheDeadlineIsVoided(t *testing.T) {
+	t.Parallel()
+	p := &provider{err: errLost, unknown: true}
+	s := courantetest.Given(t, New(Config{Provider: p}).Service(), heard(created, reserved)...)
+	s.When(courantetest.Passed(10*time.Second)).
+		Then(shop.PaymentDeclined{OrderID: "17", Reason: TimedOut}, voiding{}, voided{"17", gbp(0)})
+	if p.voided != 1 {
+		t.Errorf("voided %d times, want once", p.voided)
+	}
+	p.err = nil // and now it would work
+	s.When(courantetest.Passed(time.Hour)).Then()
 }
