@@ -27,12 +27,12 @@ Try, in another terminal:
 
   # the same with a card that is declined: "order_id": "second", "token": "tok_declined"
 
-  courante events tail --from start%[2]s     # every event, as it happens
-  courante routes                    # who listens to what
-  %[1]s/docs                         the API in the browser
-
-Ctrl-C stops.
 `, s.url(), s.dataFlag())
+	more := newTable("  courante events tail --from start"+s.dataFlag(), "# every event, as it happens")
+	more.row("  courante routes", "# who listens to what")
+	more.row("  "+s.url()+"/docs", "# the API, in a browser")
+	more.write(&b)
+	b.WriteString("\nCtrl-C stops.\n")
 	return b.String()
 }
 
