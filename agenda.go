@@ -30,12 +30,15 @@ type agenda struct {
 	opened   bool
 	progress Progress
 	reached  Cursor
-	changed  int // notes read since the last record
+	changed  int    // notes read since the last record
+	head     Cursor // end of the log when it was opened
 
 	mu     sync.Mutex // guards what follows; performers share it
+	known  bool       // the log is read up to head; before that, what looks open may have ended long ago
 	tasks  map[string]*task
-	alarms alarms  // when a task is to be looked at again; old entries are skipped
-	ready  []*task // effects that wait for a performer
+	former map[string]*task // those before it was opened again, until it has caught up
+	alarms alarms           // when a task is to be looked at again; old entries are skipped
+	ready  []*task          // effects that wait for a performer
 }
 
 // task is an open deadline or effect.
@@ -84,11 +87,27 @@ func (a *agenda) step(ctx context.Context) (bool, error) {
 		a.opened = false
 		return false, err
 	}
-	if read {
-		return true, nil // know all ends before firing anything
+	if !a.caughtUp() {
+		return read, nil
 	}
 	fired, err := a.fire(ctx)
-	return fired, err
+	return read || fired, err
+}
+
+// caughtUp reports whether the agenda knows all that had ended when it was
+// opened. It does not ask for more, because under load a log always grows.
+func (a *agenda) caughtUp() bool {
+	if a.reached.Before(a.head) {
+		return false
+	}
+	a.mu.Lock()
+	before := a.known
+	a.known, a.former = true, nil
+	a.mu.Unlock()
+	if !before {
+		a.wakePerformers()
+	}
+	return true
 }
 
 // open restores what was open at the last record.
@@ -100,6 +119,10 @@ func (a *agenda) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	head, err := a.n.store.Head(ctx)
+	if err != nil {
+		return err
+	}
 	var saved []*task
 	if len(p.Note) > 0 {
 		if err := json.Unmarshal(p.Note, &saved); err != nil {
@@ -107,25 +130,26 @@ func (a *agenda) open(ctx context.Context) error {
 		}
 	}
 	a.mu.Lock()
-	before := a.tasks
-	a.tasks, a.alarms = map[string]*task{}, nil
+	a.former, a.tasks = a.tasks, map[string]*task{}
+	a.alarms, a.known = nil, false
 	for _, t := range saved {
-		if old := before[t.id()]; old != nil && old.busy {
-			t = old // an attempt in progress goes on
-		}
 		if t.Deadline != nil {
 			t.at = t.Deadline.Due
 		}
 		a.add(t)
 	}
 	a.mu.Unlock()
-	a.progress, a.reached, a.changed, a.opened = p, p.Cursor, 0, true
-	a.wakePerformers()
+	a.progress, a.reached, a.head, a.changed, a.opened = p, p.Cursor, head, 0, true
 	return nil
 }
 
-// add makes the task one of those to do. The mutex is held.
+// add makes the task one of those to do. An effect that was known before the
+// agenda was opened again goes on where it was: a performer may have it, and
+// what became of its last attempt is worth knowing. The mutex is held.
 func (a *agenda) add(t *task) {
+	if old := a.former[t.id()]; old != nil && t.Effect != nil {
+		t = old
+	}
 	a.tasks[t.id()] = t
 	if t.Effect != nil && !t.busy {
 		t.busy = true
@@ -162,7 +186,7 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 	a.mu.Unlock()
 	a.reached = to
 	if asked {
-		a.wakePerformers()
+		a.wakePerformers() // who finds that the agenda has not caught up sleeps again
 	}
 	if every := a.n.rt.cfg.RecordEvery; a.changed >= notesPerRecord*every || a.reached.Tick-a.progress.Cursor.Tick >= int64(ticksPerRecord*every) {
 		if err := a.checkpoint(ctx); err != nil {

@@ -53,10 +53,15 @@ func (a *agenda) perform(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// take returns the effect that has waited longest.
+// take returns the effect that has waited longest; none before the agenda has
+// caught up. Otherwise a start would call for effects that were carried out
+// long ago, and other parties do not remember their keys for ever.
 func (a *agenda) take() *task {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.known {
+		return nil
+	}
 	for len(a.ready) > 0 {
 		t := a.ready[0]
 		a.ready[0] = nil
