@@ -142,9 +142,14 @@ func (r *Run) tail() string { return "  " + strings.Join(r.Trace, "\n  ") }
 
 func report(t *testing.T, r *Run) {
 	t.Helper()
-	if r.Err == nil {
-		return
+	if r.Err != nil {
+		t.Error(r.failure(t.Name()))
 	}
-	name, _, _ := strings.Cut(t.Name(), "/")
-	t.Errorf("%s\nbroken: %v\nthe last steps:\n%s\nagain: go test -run '^%s$' -courante.seed=%d .", r, r.Err, r.tail(), name, r.Seed)
+}
+
+// failure says what was broken, how it came about, and how to see it again.
+func (r *Run) failure(test string) string {
+	test, _, _ = strings.Cut(test, "/")
+	return fmt.Sprintf("%s\nbroken: %v\nthe last steps:\n%s\nagain, with the whole trace: go test -run '^%s$' -courante.seed=%d -courante.trace=trace.txt .",
+		r, r.Err, r.tail(), test, r.Seed)
 }

@@ -40,6 +40,17 @@ func newTeller(p *courantetest.Process) (*teller, []courante.Mount) {
 	return c, []courante.Mount{{Service: front, Store: p.Store("teller")}, {Service: back, Store: p.Store("books")}}
 }
 
+// Deposit adds an amount to the account, once for each key.
+func (t *teller) Deposit(ctx context.Context, key string, amount int) error {
+	_, err := t.deposit.Do(ctx, courante.Call{
+		Keys: []courante.Key{t.accounts.Key("joint")}, Idempotency: key,
+		Do: func(d *courante.Decision) error {
+			t.accounts.Load(d, "joint").Emit(deposited{amount})
+			return nil
+		}})
+	return err
+}
+
 func saving() courantetest.Simulation[*teller] {
 	const customers, deposits = 4, 40
 	expected := 0
@@ -47,15 +58,7 @@ func saving() courantetest.Simulation[*teller] {
 		for range deposits {
 			key, amount := c.NewID(), 1+c.IntN(100)
 			expected += amount
-			if err := c.Insist(func(t *teller) error {
-				_, err := t.deposit.Do(context.Background(), courante.Call{
-					Keys: []courante.Key{t.accounts.Key("joint")}, Idempotency: key,
-					Do: func(d *courante.Decision) error {
-						t.accounts.Load(d, "joint").Emit(deposited{amount})
-						return nil
-					}})
-				return err
-			}, isRejection); err != nil {
+			if err := c.Insist(func(t *teller) error { return t.Deposit(context.Background(), key, amount) }, isRejection); err != nil {
 				c.Errorf("deposit: %v", err)
 			}
 		}

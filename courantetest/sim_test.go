@@ -1,6 +1,9 @@
 package courantetest_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/courante-dev/courante/courantetest"
@@ -23,4 +26,43 @@ func TestSimulation(t *testing.T) {
 func TestSimulationIsReplayable(t *testing.T) {
 	t.Parallel()
 	courantetest.SameTwice(t, 20, func() courantetest.Simulation[*market] { return shopping(flaws{}) })
+}
+
+// A client sees its own broken promise at the step at which it happens.
+func TestSimulationSaysWhatAClientSaw(t *testing.T) {
+	t.Parallel()
+	s := shopping(flaws{})
+	s.Clients = append(s.Clients, func(c *courantetest.Client[*market]) { c.Errorf("no %s", "apples") })
+	run := s.Run(1)
+	if run.Err == nil || run.Err.Error() != "client 7: no apples" {
+		t.Errorf("the run ends with %v, want what the client saw", run.Err)
+	}
+}
+
+func TestSimulationEndsThoughNothingComesToRest(t *testing.T) {
+	t.Parallel()
+	s := shopping(flaws{})
+	s.Steps = 200
+	if run := s.Run(1); run.Err == nil || run.Steps > 201 {
+		t.Errorf("a run of %d steps ends with %v, want it to give up after 200", run.Steps, run.Err)
+	}
+}
+
+func ExampleSimulation() {
+	run := courantetest.Simulation[*teller]{
+		Start: newTeller,
+		Clients: []func(*courantetest.Client[*teller]){func(c *courantetest.Client[*teller]) {
+			key := c.NewID() // the same at each attempt, so that repeating is safe
+			_ = c.Insist(func(t *teller) error { return t.Deposit(context.Background(), key, 5) }, isRejection)
+		}},
+		Check: func(ctx context.Context, t *teller) error {
+			sum, _, err := t.accounts.Get(ctx, "joint")
+			if sum != 5 {
+				err = errors.Join(err, fmt.Errorf("the account holds %d, want 5", sum))
+			}
+			return err
+		},
+	}.Run(7)
+	fmt.Println(run.Err)
+	// Output: <nil>
 }
