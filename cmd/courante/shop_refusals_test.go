@@ -226,13 +226,12 @@ func FuzzPostOrder(f *testing.F) {
 	f.Add([]byte(`{"order_id":"a","customer_id":"1","currency":"EUR","lines":[{"sku":"\ud83d\ude00","quantity":1e3,"unit_price":0}],"payment":{"method":"m","token":"t"},"ship_to":{"country":"ZZ"}}`))
 	f.Add([]byte(`{"lines":[{}]}`))
 	f.Add([]byte(`{"":0,"":1}`))
+	gw, err := gateway.New(gateway.Config{Title: "t", Version: "v"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	ordering.New(ordering.Config{}).Routes(gw.API())
 	f.Fuzz(func(t *testing.T, body []byte) {
-		gw, err := gateway.New(gateway.Config{Title: "t", Version: "v"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		orders := ordering.New(ordering.Config{})
-		orders.Routes(gw.API())
 		r := httptest.NewRequest("POST", "/v1/orders", strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
