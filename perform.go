@@ -181,7 +181,7 @@ type breaker struct {
 
 const (
 	breakAfter = 10
-	breakMost  = 15 * time.Second
+	breakMost  = 3 * time.Second // shorter than the deadlines that wait for the other side
 )
 
 // wait is how long a call has to wait; when it is zero the caller may try, and

@@ -47,7 +47,8 @@ type Config struct {
 	TickEvery time.Duration
 
 	// Performers is how many effects of one service may be under way at once;
-	// default 64. Calls to the outside mostly wait.
+	// default 256. Calls to the outside mostly wait, and some that nobody answers
+	// must not keep the others from being made.
 	Performers int
 
 	// RecordEvery is about how many ticks of a log a restart may have to read
@@ -223,7 +224,7 @@ func (c *Config) setDefaults() {
 		c.TickEvery = 5 * time.Millisecond
 	}
 	if c.Performers == 0 {
-		c.Performers = 64
+		c.Performers = 256
 	}
 	if c.RecordEvery == 0 {
 		c.RecordEvery = 1000
