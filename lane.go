@@ -191,13 +191,16 @@ func (n *node) openSource(ctx context.Context, at placeInLog, lane int) (*source
 // adds one if the declaration differs from the last that is recorded, and takes
 // the lanes of the epoch before away from whoever still runs them.
 func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
+	// Asked before the epochs are read: another lane of this process may declare
+	// in between, and a list from before that would look like an older program's.
+	declared := n.declaredEpoch(log)
 	list, err := n.store.LaneEpochs(ctx, n.svc.name, log)
 	if err != nil {
 		return nil, err
 	}
 	want := LaneEpoch{Subscriber: n.svc.name, Log: log, N: len(list) + 1, Types: n.typesFrom(log), Lanes: n.rt.cfg.Lanes}
 	same := len(list) > 0 && list[len(list)-1].Lanes == want.Lanes && slices.Equal(list[len(list)-1].Types, want.Types)
-	if n.declaredEpoch(log) {
+	if declared {
 		if !same {
 			return nil, errNewerProgram
 		}

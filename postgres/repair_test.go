@@ -81,6 +81,7 @@ func startFollower(t *testing.T, config Config) *follower {
 	})
 	f.stop = sync.OnceFunc(func() { cancel(); wg.Wait(); f.db.Close() })
 	t.Cleanup(f.stop)
+	f.eventually("the runtime runs", func() bool { return f.rt.CheckTicker() == nil })
 	return f
 }
 

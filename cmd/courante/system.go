@@ -188,7 +188,29 @@ func (s *system) run(ctx context.Context) error {
 		}
 	})
 	s.runtime.done.Go(func() { s.maintain(ctx) })
-	return nil
+	return s.awaitRuntime(ctx)
+}
+
+// awaitRuntime returns when the runtime takes commands and has reached its
+// database: who is told that the system is ready may use it.
+func (s *system) awaitRuntime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		err := s.runtime.CheckTicker()
+		if err == nil {
+			return nil
+		}
+		select {
+		case failure := <-s.runtime.failed:
+			return failure
+		case <-ctx.Done():
+			return fmt.Errorf("the runtime did not come up: %w", err)
+		case <-poll.C:
+		}
+	}
 }
 
 // maintain makes and drops partitions in time; see postgres.Store.Maintain.
