@@ -15,6 +15,7 @@ import (
 // another never is would be missed by one mixture for all.
 type faults struct {
 	stubborn float64 // that who went on last goes on, if it can
+	answer   float64 // that others go on between an answer and its use
 
 	fail   float64 // a call to the store fails, nothing happened
 	lost   float64 // the answer to a commit is lost
@@ -38,8 +39,8 @@ func drawFaults(r *rand.Rand) faults {
 		return max(x, 0) * most
 	}
 	return faults{
-		stubborn: up(0.95),
-		fail:     up(0.02), lost: up(0.3), delay: up(0.02), crash: up(0.004), open: up(0.002), freeze: up(0.003), deploy: up(0.0005), jump: up(0.002),
+		stubborn: up(0.95), answer: up(0.5),
+		fail: up(0.02), lost: up(0.3), delay: up(0.02), crash: up(0.004), open: up(0.002), freeze: up(0.003), deploy: up(0.0005), jump: up(0.002),
 		lostWake: up(0.5), lostCall: up(0.3), outside: up(0.8), fewer: up(1),
 	}
 }
@@ -83,6 +84,7 @@ func (w *world) disturb() {
 	}
 	if w.happens(f.deploy) && len(w.processes) < most {
 		w.lanes = 1 + w.rand.IntN(3)
+		w.deploys++
 		w.startProcess()
 		return
 	}

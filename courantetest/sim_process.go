@@ -67,6 +67,10 @@ func (w *world) startProcess() {
 // crash is the death of a process at this very moment.
 func (w *world) crash(p *Process) {
 	w.logf("%s dies", p.name)
+	if stopped := p.rt.Stopped(); len(stopped) > 0 && w.deploys == 0 {
+		// Only a newer program, of which there is none, may end a lane for good.
+		w.fail("lanes of %s had stopped: %v", p.name, stopped)
+	}
 	p.dead = true
 	w.processes = slices.DeleteFunc(w.processes, func(other *Process) bool { return other == p })
 	w.db.Crash(p.handles...)

@@ -20,7 +20,42 @@ func (s *tracedStore) ReadLog(ctx context.Context, after courante.Cursor, max in
 	if s.w.happens(s.w.faults.fewer) {
 		max = min(max, 1+s.w.rand.IntN(4))
 	}
-	return s.Store.ReadLog(ctx, after, max)
+	events, to, err := s.Store.ReadLog(ctx, after, max)
+	return events, to, s.answered(err)
+}
+
+// answered lets others run between the answer to a read and what its caller
+// does with it. The store has its point before a read; that is enough between
+// two calls, and not where the caller looks next at memory that actors share.
+func (s *tracedStore) answered(err error) error {
+	if a := s.w.current; a != nil && err == nil && s.w.happens(s.w.faults.answer) {
+		return a.pause("answer")
+	}
+	return err
+}
+
+func (s *tracedStore) LaneEpochs(ctx context.Context, subscriber, log string) ([]courante.LaneEpoch, error) {
+	list, err := s.Store.LaneEpochs(ctx, subscriber, log)
+	return list, s.answered(err)
+}
+
+func (s *tracedStore) AddLaneEpoch(ctx context.Context, e courante.LaneEpoch) error {
+	return s.answered(s.Store.AddLaneEpoch(ctx, e))
+}
+
+func (s *tracedStore) Progress(ctx context.Context, lane courante.Lane) (courante.Progress, error) {
+	p, err := s.Store.Progress(ctx, lane)
+	return p, s.answered(err)
+}
+
+func (s *tracedStore) Head(ctx context.Context) (courante.Cursor, error) {
+	c, err := s.Store.Head(ctx)
+	return c, s.answered(err)
+}
+
+func (s *tracedStore) Parked(ctx context.Context, subscriber string) ([]courante.Parked, error) {
+	list, err := s.Store.Parked(ctx, subscriber)
+	return list, s.answered(err)
 }
 
 func (s *tracedStore) Begin(ctx context.Context) (courante.Unit, error) {
