@@ -63,7 +63,8 @@ type Store interface {
 	LaneEpochs(ctx context.Context, subscriber, log string) ([]LaneEpoch, error)
 
 	// AddLaneEpoch records the next epoch. It fails with ErrFenced if an epoch
-	// of that number is there already.
+	// of that number is there already. The store may give its lanes a first
+	// progress at From, with a number of its choice to go on from.
 	AddLaneEpoch(ctx context.Context, e LaneEpoch) error
 
 	// Parked returns the messages of the subscriber that are set aside and not

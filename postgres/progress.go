@@ -92,17 +92,30 @@ func (s *Store) LaneEpochs(ctx context.Context, subscriber, log string) ([]coura
 	return list, translate(doing, err)
 }
 
-// AddLaneEpoch records the next epoch, once; see [courante.Store].
+// AddLaneEpoch records the next epoch, once; see [courante.Store]. It seeds the
+// progress of its lanes, with the number before their first: the ranges that
+// other lanes have left long ago are dropped, so a new lane cannot begin with
+// number 1, and all owners of a lane have to agree where it begins.
 func (s *Store) AddLaneEpoch(ctx context.Context, e courante.LaneEpoch) error {
 	doing := fmt.Sprintf("add lane epoch %d of %s on %s", e.N, e.Subscriber, e.Log)
 	types := e.Types
 	if types == nil {
 		types = []string{}
 	}
-	_, err := s.db.log.pool.Exec(ctx, s.sql(`
-		insert into {schema}.lane_epoch (n, lanes, epoch, tick, position, hash, subscriber, log, types)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`),
-		e.N, e.Lanes, e.From.Epoch, e.From.Tick, e.From.Position, int64(e.From.Hash), e.Subscriber, e.Log, types)
+	first, _, err := s.progressRange(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.db.log.pool.Exec(ctx, s.sql(`
+		with added as (
+			insert into {schema}.lane_epoch (n, lanes, epoch, tick, position, hash, subscriber, log, types)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			returning *
+		)
+		insert into {schema}.progress (n, epoch, lane_epoch, k, tick, position, hash, subscriber, log)
+		select $10, a.epoch, a.n, k, a.tick, a.position, a.hash, a.subscriber, a.log
+		from added a, generate_series(0, a.lanes - 1) k`),
+		e.N, e.Lanes, e.From.Epoch, e.From.Tick, e.From.Position, int64(e.From.Hash), e.Subscriber, e.Log, types, first)
 	if hasCode(err, "23505") {
 		return fmt.Errorf("postgres: %s: %w", doing, courante.ErrFenced)
 	}
