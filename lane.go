@@ -189,24 +189,26 @@ func (n *node) openSource(ctx context.Context, at placeInLog, lane int) (*source
 
 // epochs returns the lane epochs of a source log. The first call of a process
 // adds one if the declaration differs from the last that is recorded, and takes
-// the lanes of the epoch before away from whoever still runs them.
+// the lanes of the epochs before away from whoever still runs them. It does so
+// again when others have added epochs since, of which the last is this
+// program's: who added it may be gone before it took the lanes over.
 func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	// Asked before the epochs are read: another lane of this process may declare
 	// in between, and a list from before that would look like an older program's.
-	declared := n.declaredEpoch(log)
+	joined := n.joinedEpoch(log)
 	list, err := n.store.LaneEpochs(ctx, n.svc.name, log)
 	if err != nil {
 		return nil, err
 	}
 	want := LaneEpoch{Subscriber: n.svc.name, Log: log, N: len(list) + 1, Types: n.typesFrom(log), Lanes: n.rt.cfg.Lanes}
 	same := len(list) > 0 && list[len(list)-1].Lanes == want.Lanes && slices.Equal(list[len(list)-1].Types, want.Types)
-	if declared {
-		if !same {
-			return nil, errNewerProgram
-		}
+	switch {
+	case joined > 0 && !same:
+		return nil, errNewerProgram
+	case joined > 0 && joined == len(list):
 		return list, nil
 	}
-	taken := 0 // epochs whose lanes are taken over
+	taken := max(joined-1, 0) // epochs whose lanes are taken over
 	takeOver := func(until int) error {
 		for ; taken < until; taken++ {
 			if err := n.takeOver(ctx, &placeInLog{log: log, epochs: list, current: taken}); err != nil {
@@ -238,7 +240,7 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	if err := takeOver(len(list) - 1); err != nil {
 		return nil, err
 	}
-	n.setDeclared(log)
+	n.joinEpoch(log, len(list))
 	return list, nil
 }
 
@@ -277,19 +279,19 @@ func (n *node) record(ctx context.Context, p Progress) error {
 	return err
 }
 
-func (n *node) declaredEpoch(log string) bool {
+func (n *node) joinedEpoch(log string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.declared[log]
+	return n.joined[log]
 }
 
-func (n *node) setDeclared(log string) {
+func (n *node) joinEpoch(log string, epoch int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.declared == nil {
-		n.declared = map[string]bool{}
+	if n.joined == nil {
+		n.joined = map[string]int{}
 	}
-	n.declared[log] = true
+	n.joined[log] = max(n.joined[log], epoch)
 }
 
 // typesFrom returns the event types of a log that the service reacts to, sorted.

@@ -127,11 +127,11 @@ type node struct {
 
 	sources []string // logs that hold what it reacts to
 
-	mu       sync.Mutex // guards what follows
-	movedC   chan struct{}
-	declared map[string]bool // source logs whose lane epoch this process has declared
-	places   map[Lane]Cursor // how far the lanes have come
-	stopped  error           // why a lane stopped for good
+	mu      sync.Mutex // guards what follows
+	movedC  chan struct{}
+	joined  map[string]int  // by source log: the lane epoch that this process has declared or joined
+	places  map[Lane]Cursor // how far the lanes have come
+	stopped error           // why a lane stopped for good
 }
 
 // Actor is one of the things that a runtime does side by side. In a running

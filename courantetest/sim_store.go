@@ -78,6 +78,7 @@ func (u *tracedUnit) Commit(ctx context.Context, c courante.Changes) (courante.R
 	}
 	r, err := u.Unit.Commit(ctx, c)
 	if err != nil && a != nil && !a.gone() {
+		a.pending.decided = nil // whatever is committed next has other decisions, or none
 		u.s.w.logf("%s: commit in %s: %v", a.name, u.s.Log(), err)
 	}
 	return r, err
