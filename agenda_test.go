@@ -67,7 +67,8 @@ func TestEffectThatWasCarriedOutLongAgoIsNotCalledForAfterAStart(t *testing.T) {
 	start := func() (*domain, *courante.Runtime) {
 		d := newDomain()
 		d.registry = func(context.Context, string, string) (string, error) { calls++; return "licence", nil }
-		return d, d.stepped(t, db, clock)
+		rt := d.stepped(t, db, clock)
+		return d, rt
 	}
 	d, rt := start()
 	d.doOpen(t, "ritz", 3)

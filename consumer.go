@@ -29,24 +29,22 @@ type consumer struct {
 
 func (c *consumer) step(ctx context.Context) (bool, error) {
 	if c.broken != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // reported when it happened
 	}
 	worked, err := c.try(ctx)
 	var lost *LogBrokenError
 	switch {
-	case err == nil:
-		return worked, nil
 	case errors.As(err, &lost), errors.Is(err, errNewerProgram):
 		c.stop(ctx, err)
-		return false, nil
+		worked, err = false, nil // it is reported, and there is nothing to try again
 	case errors.Is(err, ErrFenced):
 		c.close()
 		c.n.rt.log.Info("another owner has the lane; reading its place again", "service", c.n.svc.name, "lane", c.k)
-		return true, nil
-	default:
+		worked, err = true, nil
+	case err != nil:
 		c.close()
-		return false, err
 	}
+	return worked, err
 }
 
 // stop ends the consumer for good: going on could lose or repeat events.

@@ -115,7 +115,8 @@ func (o Open) Apply(n *Notes) Open {
 				kept = append(kept, d)
 			}
 		}
-		o.Deadlines = append(kept, n.Set...)
+		kept = append(kept, n.Set...)
+		o.Deadlines = kept
 	}
 	if len(n.Done) > 0 || len(n.Ask) > 0 {
 		kept := make([]Request, 0, len(o.Effects)+len(n.Ask))
@@ -124,7 +125,8 @@ func (o Open) Apply(n *Notes) Open {
 				kept = append(kept, r)
 			}
 		}
-		o.Effects = append(kept, n.Ask...)
+		kept = append(kept, n.Ask...)
+		o.Effects = kept
 	}
 	return o
 }

@@ -70,7 +70,11 @@ func Example() {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
 	defer stop()
-	go rt.Run(ctx)
+	go func() {
+		if err := rt.Run(ctx); err != nil {
+			log.Print(err)
+		}
+	}()
 
 	put := func(account string, cents int64) courante.Token {
 		for {

@@ -1,6 +1,7 @@
 package courante
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestManifestsOfASagaFitTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 		again, err := json.Marshal(read)
-		if err != nil || string(again) != string(data) {
+		if err != nil || !bytes.Equal(again, data) {
 			t.Errorf("a manifest that was read is written differently (%v):\n%s\n%s", err, data, again)
 		}
 		manifests = append(manifests, read)

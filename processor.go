@@ -123,8 +123,8 @@ func (n *node) process(ctx context.Context, w *work) error {
 		if err := n.process(ctx, second); err != nil {
 			return err
 		}
-		w.parked = append(first.parked, second.parked...)
-		w.unparked = append(first.unparked, second.unparked...)
+		w.parked = slices.Concat(first.parked, second.parked)
+		w.unparked = slices.Concat(first.unparked, second.unparked)
 		return nil
 	}
 }

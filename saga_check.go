@@ -34,29 +34,29 @@ type SagaProblem struct {
 type SagaRule string
 
 const (
-	// RuleDeclared: what a declaration names is declared by somebody, and what
+	// RuleDeclared says: what a declaration names is declared by somebody, and what
 	// is declared is used.
 	RuleDeclared SagaRule = "declared"
-	// RuleReachable: every step, and every outcome of it, happens on some path.
+	// RuleReachable says: every step, and every outcome of it, happens on some path.
 	RuleReachable SagaRule = "reachable"
-	// RuleEnds: from every state an end can be reached, though every effect
+	// RuleEnds says: from every state an end can be reached, though every effect
 	// that is not UntilAnswered stays silent.
 	RuleEnds SagaRule = "ends"
-	// RuleOneEnd: no path has both a completed and a compensated end.
+	// RuleOneEnd says: no path has both a completed and a compensated end.
 	RuleOneEnd SagaRule = "one-end"
-	// RuleDeadline: whatever the saga waits for, a deadline of it is open.
+	// RuleDeadline says: whatever the saga waits for, a deadline of it is open.
 	RuleDeadline SagaRule = "deadline"
-	// RuleCompensation: a saga that ends compensated has undone every step
+	// RuleCompensation says: a saga that ends compensated has undone every step
 	// that took effect and that some step undoes; one that ends completed has
 	// none undone.
 	RuleCompensation SagaRule = "compensation"
-	// RulePivot: past its pivot a saga does not end compensated.
+	// RulePivot says: past its pivot a saga does not end compensated.
 	RulePivot SagaRule = "pivot"
-	// RuleDuplicate: an event that is delivered again changes nothing.
+	// RuleDuplicate says: an event that is delivered again changes nothing.
 	RuleDuplicate SagaRule = "duplicate"
-	// RuleOnce: each type of event happens at most once in a saga.
+	// RuleOnce says: each type of event happens at most once in a saga.
 	RuleOnce SagaRule = "once"
-	// RuleSettled: nothing stays open in a saga that has ended.
+	// RuleSettled says: nothing stays open in a saga that has ended.
 	RuleSettled SagaRule = "settled"
 )
 

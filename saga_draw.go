@@ -65,15 +65,15 @@ func (st SagaStep) shape() string {
 	if st.Pivot {
 		text = "◆ " + text
 	}
-	switch {
-	case st.On == "deadline":
-		return fmt.Sprintf(`["⏰ %s"]`, text)
-	case st.On == "effect":
-		return fmt.Sprintf(`{{"%s"}}`, text)
-	case st.On == "command":
-		return fmt.Sprintf(`(["%s"])`, text)
+	switch st.On {
+	case "deadline":
+		return `["⏰ ` + text + `"]`
+	case "effect":
+		return `{{"` + text + `"}}`
+	case "command":
+		return `(["` + text + `"])`
 	default:
-		return fmt.Sprintf(`["%s"]`, text)
+		return `["` + text + `"]`
 	}
 }
 

@@ -3,6 +3,7 @@ package courante
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,7 +227,7 @@ func TestAStepThatEmitsNothingIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := append(confirmed()[:10], happened("order:17", 2, closedType, 60, "order:17/deadline/order", &Notes{Clear: []string{"order"}}))
+	events := slices.Concat(confirmed()[:10], []Event{happened("order:17", 2, closedType, 60, "order:17/deadline/order", &Notes{Clear: []string{"order"}})})
 	got := SagaProgress(g, events, nil, after(61))
 	for _, st := range got.Steps {
 		if st.Name == "give up order" && st.State == StepDone && len(st.Events) == 0 {

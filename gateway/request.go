@@ -98,10 +98,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { g.finish(rec, span, start) }()
 	defer func() {
 		p := recover()
-		switch {
-		case p == nil:
+		if p == nil {
 			return
-		case p == http.ErrAbortHandler:
+		}
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p) // net/http's own way to cut a connection
 		}
 		rec.fail(&panicError{p, debug.Stack()})

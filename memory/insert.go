@@ -117,7 +117,8 @@ func (t *tx) insertProgress(ctx context.Context, rows []courante.Progress) error
 // insertEvents inserts the events and returns the streams that conflict.
 func (t *tx) insertEvents(ctx context.Context, c courante.Changes) (conflicts []string, err error) {
 	l := t.log()
-	for from, to := 0, 0; from < len(c.Events); from = to {
+	var to int
+	for from := 0; from < len(c.Events); from = to {
 		first := &c.Events[from]
 		for to = from + 1; to < len(c.Events) && c.Events[to].Stream == first.Stream; to++ {
 		}

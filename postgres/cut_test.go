@@ -52,8 +52,8 @@ func newWire(t testing.TB) (*wire, string) {
 			w.mu.Lock()
 			w.conns = append(w.conns, client, server)
 			w.mu.Unlock()
-			go func() { io.Copy(server, client); server.Close() }()
-			go func() { io.Copy(client, server); client.Close() }()
+			go func() { _, _ = io.Copy(server, client); server.Close() }()
+			go func() { _, _ = io.Copy(client, server); client.Close() }()
 		}
 	}()
 	u := url.URL{Scheme: "postgres", Host: listener.Addr().String(), Path: "/" + config.Database,

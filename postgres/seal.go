@@ -48,7 +48,7 @@ func (s *Store) sealPart(ctx context.Context, conn *pgxpool.Conn, n int, sealed 
 	if err != nil {
 		return err
 	}
-	defer conn.Exec(ctx, "drop table if exists sealing")
+	defer func() { _, _ = conn.Exec(ctx, "drop table if exists sealing") }() // what stays is truncated before its next use
 	if _, err := conn.Exec(ctx, "truncate sealing"); err != nil {
 		return err
 	}
@@ -129,8 +129,9 @@ func (s *Store) orderTransactions(ctx context.Context, conn *pgx.Conn, n int, se
 		if !rows.Next() {
 			return nil, rows.Err()
 		}
-		if failed = rows.Scan(&epoch, &xid); failed != nil {
-			return nil, failed
+		if err := rows.Scan(&epoch, &xid); err != nil {
+			failed = err
+			return nil, err
 		}
 		var tick int64
 		if tick, failed = ticks.of(ctx, epoch, xid); failed != nil {

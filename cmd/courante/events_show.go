@@ -79,7 +79,7 @@ func parseEventID(text string) (id eventID, err error) {
 		version := id.stream[at+1:]
 		id.stream = id.stream[:at]
 		if id.version, err = strconv.ParseInt(version, 10, 64); err != nil || id.version < 1 {
-			return id, usageError{fmt.Errorf("%q is no version: versions are 1, 2, 3, ...", version)}
+			return id, usageError{fmt.Errorf("%q is no version: versions count from 1", version)}
 		}
 	}
 	if !strings.Contains(id.stream, ":") {

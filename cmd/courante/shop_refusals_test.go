@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -232,7 +233,7 @@ func FuzzPostOrder(f *testing.F) {
 	}
 	ordering.New(ordering.Config{}).Routes(gw.API())
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r := httptest.NewRequest("POST", "/v1/orders", strings.NewReader(string(body)))
+		r := httptest.NewRequest(http.MethodPost, "/v1/orders", strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		gw.ServeHTTP(w, r)

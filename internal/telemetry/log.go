@@ -31,7 +31,8 @@ func NewLogger(w io.Writer, config LogConfig) *slog.Logger {
 	}
 	lines := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: config.Level, ReplaceAttr: plain})
 	return slog.New(&flat{next: lines.WithAttrs([]slog.Attr{
-		slog.String("service.name", config.Service), slog.String("version", config.Version)})})
+		slog.String("service.name", config.Service), //nolint:sloglint // OpenTelemetry's name for it
+		slog.String("version", config.Version)})})
 }
 
 // plain gives values the form that the schema promises: times in UTC with

@@ -34,6 +34,7 @@ type Charge struct {
 // ChargeState is where a charge stands.
 type ChargeState string
 
+// The states of a charge.
 const (
 	Trying   ChargeState = "trying"   // the provider was unavailable; nothing is taken
 	Pending  ChargeState = "pending"  // it will be made when Due
