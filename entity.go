@@ -157,8 +157,8 @@ func (r *Ref[S]) Deadline(name string) (time.Time, bool) {
 
 // Emit adds an event to the state's stream; an event-sourced state has changed
 // accordingly when it returns. Deadlines and effects ride on it as notes. An
-// event, deadline or effect that the running step did not declare makes the
-// decision fail.
+// event emitted, a deadline set or cleared, or an effect asked for or dropped
+// that the running step did not declare makes the decision fail.
 func (r *Ref[S]) Emit(p Payload, notes ...Note) {
 	e, ok := r.d.emit(r.box, p, notes)
 	if !ok || !r.entity.sourced {
@@ -199,7 +199,8 @@ func Set(name string, due time.Time) Note {
 
 // Clear ends the deadline of that name, if it is open.
 func Clear(name string) Note {
-	return func(_ *Decision, b *box, _ *Event, n *Notes) {
+	return func(d *Decision, b *box, _ *Event, n *Notes) {
+		d.declared("deadline cleared", name, d.step.clears)
 		if _, open := b.Open.Deadline(name); open {
 			n.Clear = append(n.Clear, name)
 		}

@@ -147,7 +147,7 @@ func newDomain() *domain {
 		},
 	})
 	courante.OnDeadline(d.stays, "licence",
-		courante.Step{Name: "give up", Outcomes: []courante.Outcome{{Emits: courante.Types(expired{})}}},
+		courante.Step{Name: "give up", Outcomes: []courante.Outcome{{Emits: courante.Types(expired{}), Drops: []string{"licence"}}}},
 		func(dec *courante.Decision, id string) error {
 			d.stays.Load(dec, id).Emit(expired{id}, licence.Drop())
 			return nil

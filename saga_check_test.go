@@ -58,18 +58,7 @@ func edit(services []*Service, name string, change func(*Step)) {
 				continue
 			}
 			change(&st.Step)
-			st.emits, st.asks, st.sets = map[string]bool{}, map[string]bool{}, map[string]bool{}
-			for _, o := range st.Outcomes {
-				for _, n := range o.Emits {
-					st.emits[n] = true
-				}
-				for _, n := range o.Asks {
-					st.asks[n] = true
-				}
-				for _, n := range o.Sets {
-					st.sets[n] = true
-				}
-			}
+			st.index()
 			return
 		}
 	}

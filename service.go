@@ -146,7 +146,9 @@ type step struct {
 	trigger trigger
 	emits   map[string]bool
 	asks    map[string]bool
+	drops   map[string]bool
 	sets    map[string]bool
+	clears  map[string]bool
 	schema  int // newest schema version of its event that it can read, of a reaction
 }
 
@@ -159,7 +161,7 @@ type trigger struct {
 }
 
 func (s *Service) addStep(decl Step, t trigger) *step {
-	st := &step{Step: decl, service: s, trigger: t, emits: map[string]bool{}, asks: map[string]bool{}, sets: map[string]bool{}}
+	st := &step{Step: decl, service: s, trigger: t}
 	if decl.Name == "" {
 		s.problem("a step on %s%s%s%s has no name", t.command, t.event, t.effect, t.deadline)
 	}
@@ -168,19 +170,27 @@ func (s *Service) addStep(decl Step, t trigger) *step {
 			s.problem("step %q is declared twice", decl.Name)
 		}
 	}
-	for _, o := range decl.Outcomes {
-		for _, name := range o.Emits {
-			st.emits[name] = true
-		}
-		for _, name := range o.Asks {
-			st.asks[name] = true
-		}
-		for _, name := range o.Sets {
-			st.sets[name] = true
-		}
-	}
+	st.index()
 	s.steps = append(s.steps, st)
 	return st
+}
+
+// index collects what the outcomes name, for the checks at run time. What set
+// the step off ends with it anyway, and need not be named.
+func (st *step) index() {
+	st.emits, st.asks, st.drops = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	st.sets, st.clears = map[string]bool{}, map[string]bool{}
+	st.drops[st.trigger.effect], st.clears[st.trigger.deadline] = true, true
+	for _, o := range st.Outcomes {
+		for _, list := range []struct {
+			in    map[string]bool
+			names []string
+		}{{st.emits, o.Emits}, {st.asks, o.Asks}, {st.drops, o.Drops}, {st.sets, o.Sets}, {st.clears, o.Clears}} {
+			for _, name := range list.names {
+				list.in[name] = true
+			}
+		}
+	}
 }
 
 // Reaction is what a service does on a type of event, its own or another's.
@@ -314,6 +324,19 @@ func (e *Entity[S]) read(ctx context.Context, id string) (S, State, error) {
 	return s, states[0], err
 }
 
+// Event reads one event of an entity's stream, the first being version 1. A
+// command that needs more of a long event than the state keeps of it reads it
+// before it decides: events never change. ErrNotFound if there is none.
+func (e *Entity[S]) Event(ctx context.Context, id string, version int64) (Event, error) {
+	if e.svc.node == nil {
+		return Event{}, errors.New("read " + e.category + ": the service has no runtime; hand it to NewRuntime first")
+	}
+	for ev, err := range e.svc.node.store.ReadStream(ctx, e.Key(id).Stream(), version-1) {
+		return ev, err
+	}
+	return Event{}, fmt.Errorf("%s %q at version %d: %w", e.category, id, version, ErrNotFound)
+}
+
 // History yields the events of an entity's stream, oldest first.
 func (e *Entity[S]) History(ctx context.Context, id string) ([]Event, error) {
 	var events []Event
@@ -441,7 +464,8 @@ func (f *Effect[Req, Out]) Ask(req Req) Note {
 // again, and an outcome that comes all the same is ignored. What the other side
 // may have done by then is for a compensating effect to undo.
 func (f *Effect[Req, Out]) Drop() Note {
-	return func(_ *Decision, b *box, _ *Event, n *Notes) {
+	return func(d *Decision, b *box, _ *Event, n *Notes) {
+		d.declared("effect dropped", f.name, d.step.drops)
 		for _, r := range b.Open.Effects {
 			if r.Effect == f.name {
 				n.Done = append(n.Done, r.ID)
