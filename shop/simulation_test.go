@@ -280,6 +280,13 @@ func (o provider) Void(ctx context.Context, key string) (int64, error) {
 	return a.amount, err
 }
 
+func (o provider) Refund(ctx context.Context, key, refund string, amount int64) error {
+	_, err := courantetest.Outside(o.p, "refund "+refund, func() (struct{}, error) {
+		return struct{}{}, o.w.provider.Refund(ctx, key, refund, amount)
+	})
+	return err
+}
+
 type carrier struct {
 	p *courantetest.Process
 	w *town

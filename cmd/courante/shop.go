@@ -82,6 +82,9 @@ func (noProvider) Lookup(context.Context, string) (string, bool, error) {
 	return "", false, errNoOutside
 }
 func (noProvider) Void(context.Context, string) (int64, error) { return 0, errNoOutside }
+func (noProvider) Refund(context.Context, string, string, int64) error {
+	return errNoOutside
+}
 
 type noCarrier struct{}
 

@@ -18,6 +18,7 @@ type Context struct {
 	svc          *courante.Service
 	stocks       *courante.Entity[stock]
 	reservations *courante.Entity[reservation]
+	returns      *courante.Entity[restocking]
 	receive      *courante.Command
 	adjust       *courante.Command
 }
@@ -45,12 +46,15 @@ type item struct {
 func New(Config) *Context {
 	c := &Context{svc: courante.NewService(Name)}
 	c.svc.Emits(courante.Critical,
-		shop.InventoryReserved{}, shop.InventoryRejected{}, shop.InventoryReleased{}, shop.InventoryIssued{})
+		shop.InventoryReserved{}, shop.InventoryRejected{}, shop.InventoryReleased{}, shop.InventoryIssued{},
+		shop.ReturnRestocked{})
 	c.svc.Emits(courante.Bulk, shop.StockReceived{}, shop.StockAdjusted{})
 	c.stocks = courante.Stored[stock](c.svc, "stock")
 	c.reservations = courante.Stored[reservation](c.svc, "reservation")
+	c.returns = courante.Stored[restocking](c.svc, "return")
 	c.declareCommands()
 	c.declareSteps()
+	c.declareReturns()
 	return c
 }
 

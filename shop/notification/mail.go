@@ -16,6 +16,7 @@ import (
 type Mail struct {
 	Kind       string     `json:"kind"`
 	OrderID    string     `json:"order_id"`
+	ReturnID   string     `json:"return_id,omitempty"` // if it is about a return
 	CustomerID string     `json:"customer_id"`
 	Total      shop.Money `json:"total"`
 	Tracking   string     `json:"tracking,omitempty"`
@@ -49,21 +50,33 @@ func (m Mail) Message(id string) []byte {
 }
 
 func (m Mail) subject() string {
-	if m.Kind == confirmation {
+	switch m.Kind {
+	case confirmation:
 		return "Your order " + m.OrderID + " is on its way"
+	case refund:
+		return "Your return of order " + m.OrderID + " is complete"
+	default:
+		return "Your order " + m.OrderID + " is cancelled"
 	}
-	return "Your order " + m.OrderID + " is cancelled"
 }
 
 func (m Mail) text() string {
 	var b strings.Builder
 	b.WriteString("Hello,\n\n")
-	if m.Kind == confirmation {
+	switch m.Kind {
+	case confirmation:
 		fmt.Fprintf(&b, "your order %s over %s is confirmed.\n", m.OrderID, m.Total)
 		if m.Tracking != "" {
 			fmt.Fprintf(&b, "You can follow it under the tracking number %s.\n", m.Tracking)
 		}
-	} else {
+	case refund:
+		fmt.Fprintf(&b, "we have what you returned of your order %s.\n", m.OrderID)
+		if m.Refunded.Amount > 0 {
+			fmt.Fprintf(&b, "We have given back %s.\n", m.Refunded)
+		} else {
+			b.WriteString("It cost nothing, so there is nothing to give back.\n")
+		}
+	default:
 		fmt.Fprintf(&b, "your order %s over %s is cancelled (%s).\n", m.OrderID, m.Total, m.Reason)
 		if m.Refunded.Amount > 0 {
 			fmt.Fprintf(&b, "We have given back %s.\n", m.Refunded)

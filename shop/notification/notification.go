@@ -31,9 +31,10 @@ type Config struct {
 
 // Context is the context of notification.
 type Context struct {
-	svc   *courante.Service
-	mails *courante.Entity[correspondence]
-	send  *courante.Effect[Mail, struct{}]
+	svc     *courante.Service
+	mails   *courante.Entity[correspondence] // about an order's end
+	returns *courante.Entity[correspondence] // about a return
+	send    *courante.Effect[Mail, struct{}]
 }
 
 // What notification notes for itself.
@@ -51,7 +52,7 @@ func (mailRequested) EventType() string     { return "notification.mail_requeste
 func (mailSent) EventType() string          { return "notification.mail_sent" }
 func (e mailRequested) PersonalKey() string { return e.CustomerID }
 
-// correspondence is what was written about one order.
+// correspondence is what was written about one order, or one return.
 type correspondence struct {
 	Past courante.Past `json:"past"`
 }
@@ -60,6 +61,7 @@ type correspondence struct {
 const (
 	confirmation = "confirmation"
 	cancellation = "cancellation"
+	refund       = "refund" // a return is complete
 )
 
 const mailEffect = "mail"
@@ -71,12 +73,12 @@ func New(cfg Config) *Context {
 	}
 	c := &Context{svc: courante.NewService(Name)}
 	c.svc.Emits(courante.Private, mailRequested{}, mailSent{})
-	c.mails = courante.Sourced(c.svc, "mail",
-		courante.Evolve(func(s *correspondence, e mailRequested) { s.Past.Add(e.EventType()) }),
-		courante.Evolve(func(s *correspondence, e mailSent) { s.Past.Add(e.EventType()) }),
-	)
+	requested := courante.Evolve(func(s *correspondence, e mailRequested) { s.Past.Add(e.EventType()) })
+	done := courante.Evolve(func(s *correspondence, e mailSent) { s.Past.Add(e.EventType()) })
+	c.mails = courante.Sourced(c.svc, "mail", requested, done)
+	c.returns = courante.Sourced(c.svc, "return", requested, done)
 
-	// An order ends once, so there is one mail about its end.
+	// An order ends once, and so does a return: there is one mail about it.
 	ask := func(name string) courante.Step {
 		return courante.Step{
 			Name:     name,
@@ -94,6 +96,19 @@ func New(cfg Config) *Context {
 			Kind: cancellation, OrderID: e.OrderID, CustomerID: e.CustomerID, Total: e.Total, Refunded: e.Refunded, Reason: e.Reason, Date: d.Now(),
 		}))
 	})
+	returned := ask("write that the return is complete")
+	courante.On(c.svc, courante.Reaction[shop.ReturnCompleted]{
+		Step: returned,
+		Keys: func(e shop.ReturnCompleted) []courante.Key { return []courante.Key{c.returns.Key(e.ReturnID)} },
+		Do: func(d *courante.Decision, e shop.ReturnCompleted) error {
+			if m := c.returns.Load(d, e.ReturnID); m.State.Past.Allows(returned) {
+				m.Emit(mailRequested{CustomerID: e.CustomerID, Kind: refund}, c.send.Ask(Mail{
+					Kind: refund, OrderID: e.OrderID, ReturnID: e.ReturnID, CustomerID: e.CustomerID, Refunded: e.Refund, Date: d.Now(),
+				}))
+			}
+			return nil
+		},
+	})
 
 	sent := courante.Step{
 		Name:     "note that the mail is sent",
@@ -106,7 +121,11 @@ func New(cfg Config) *Context {
 			return struct{}{}, cfg.Mailer.Send(ctx, key, m)
 		},
 		Then: func(d *courante.Decision, id string, m Mail, _ struct{}) error {
-			if r := c.mails.Load(d, id); r.State.Past.Allows(sent) {
+			about := c.mails
+			if m.ReturnID != "" {
+				about = c.returns
+			}
+			if r := about.Load(d, id); r.State.Past.Allows(sent) {
 				r.Emit(mailSent{Kind: m.Kind})
 			}
 			return nil

@@ -98,14 +98,10 @@ func (c *Context) Place(ctx context.Context, idempotency string, p *PlaceOrder) 
 
 // tokenOf is the token of the commit that wrote a version of an order.
 func (c *Context) tokenOf(ctx context.Context, id string, version int64) (courante.Token, error) {
-	history, err := c.orders.History(ctx, id)
+	e, err := c.orders.Event(ctx, id, version)
 	if err != nil {
 		return courante.Token{}, err
 	}
-	if int64(len(history)) < version || version < 1 {
-		return courante.Token{}, fmt.Errorf("order %s at version %d: %w", id, version, courante.ErrNotFound)
-	}
-	e := history[version-1]
 	return courante.Token{Log: Name, Epoch: e.Epoch, Xid: e.Xid}, nil
 }
 

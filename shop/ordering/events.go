@@ -45,6 +45,9 @@ type order struct {
 	Reason      string        `json:"reason,omitempty"` // why it is or was cancelled
 	Tracking    string        `json:"tracking,omitempty"`
 	Refunded    shop.Money    `json:"refunded"`
+	Returned    map[int]int64 `json:"returned,omitempty"`   // pieces by line, counted from 1
+	Returning   []string      `json:"returning,omitempty"`  // ids of the returns under way
+	GoodsBack   bool          `json:"goods_back,omitempty"` // all of them are back or on their way
 	Past        courante.Past `json:"past"`
 }
 
@@ -76,6 +79,9 @@ func evolutions() []courante.Evolution[order] {
 			o.Reason = e.Reason
 			o.Past.Add(e.EventType())
 		}),
+		courante.Evolve((*order).requested),
+		courante.Evolve((*order).closed),
+		happened[shop.OrderReturned](),
 	}
 }
 
@@ -93,6 +99,7 @@ const (
 	Confirmed  = "confirmed"
 	Cancelling = "cancelling"
 	Cancelled  = "cancelled"
+	Returned   = "returned" // all goods are back; a partial return stays confirmed
 )
 
 // status is the furthest that the order has come. Shipped comes before
@@ -103,6 +110,7 @@ func (o order) status() string {
 		status string
 	}{
 		{shop.OrderCancelled{}, Cancelled},
+		{shop.OrderReturned{}, Returned},
 		{shop.OrderConfirmed{}, Confirmed},
 		{orderShipped{}, Shipped},
 		{shop.OrderCancelling{}, Cancelling},

@@ -26,6 +26,7 @@ func (c *Context) routes(api huma.API) {
 		Summary: "Cancel an order that has not been shipped", Tags: []string{"orders"},
 		Description: "202 the first time, 200 if it was being cancelled already, 409 after shipping.",
 	}, c.postCancel)
+	c.returnRoutes(api)
 }
 
 type postOrderRequest struct {
@@ -35,11 +36,7 @@ type postOrderRequest struct {
 
 // Resolve adds to the checks of the schema what it cannot express.
 func (r *postOrderRequest) Resolve(huma.Context) []error {
-	var errs []error
-	for _, p := range r.Body.Problems() {
-		errs = append(errs, &huma.ErrorDetail{Location: "body" + p.Pointer, Message: p.Detail})
-	}
-	return errs
+	return details(r.Body.Problems())
 }
 
 type postOrderResponse struct {

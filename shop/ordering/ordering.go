@@ -22,11 +22,13 @@ type Config struct {
 
 // Context is the context of ordering.
 type Context struct {
-	svc    *courante.Service
-	cfg    Config
-	orders *courante.Entity[order]
-	place  *courante.Command
-	cancel *courante.Command
+	svc      *courante.Service
+	cfg      Config
+	orders   *courante.Entity[order]
+	returns  *courante.Entity[goodsReturn]
+	place    *courante.Command
+	cancel   *courante.Command
+	giveBack *courante.Command
 }
 
 // New declares the context.
@@ -37,7 +39,11 @@ func New(cfg Config) *Context {
 	c := &Context{svc: courante.NewService(Name), cfg: cfg}
 	c.svc.Emits(courante.Critical, shop.OrderCreated{}, shop.OrderCancelling{}, shop.OrderCancelled{}, shop.OrderConfirmed{})
 	c.svc.Emits(courante.Private, orderReserved{}, orderPaid{}, orderShipped{}, goodsIssued{}, goodsReleased{}, paymentSettled{})
+	c.svc.Emits(courante.Critical, shop.ReturnRequested{}, shop.ReturnCompleted{})
+	c.svc.Emits(courante.Bulk, shop.OrderReturned{})
+	c.svc.Emits(courante.Private, returnOpened{}, returnRestocked{}, returnRefunded{}, returnClosed{})
 	c.orders = courante.Sourced(c.svc, "order", evolutions()...)
+	c.returns = courante.Sourced(c.svc, "return", returnEvolutions()...)
 	c.svc.Saga(courante.Saga{
 		Name:        "order",
 		Starts:      shop.OrderCreated{}.EventType(),
@@ -46,6 +52,7 @@ func New(cfg Config) *Context {
 	})
 	c.declareCommands()
 	c.declareSteps()
+	c.declareReturns()
 	return c
 }
 

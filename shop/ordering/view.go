@@ -73,6 +73,7 @@ func (c *Context) Order(ctx context.Context, id string) (Order, error) {
 		for n, l := range created.Lines {
 			view.Lines = append(view.Lines, LineView{
 				Line: n + 1, SKU: l.SKU, Description: l.Description, Quantity: l.Quantity, UnitPrice: l.UnitPrice, Kind: l.Kind,
+				ReturnedQuantity: state.Returned[n+1],
 			})
 		}
 	}

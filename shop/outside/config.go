@@ -58,11 +58,10 @@ func wait(ctx context.Context, d time.Duration) error {
 // answer came through it.
 var errNoReply = errors.New("connection reset before the reply")
 
-// unavailable is the answer of a party that is down for a moment: it says that
-// it did nothing.
-type unavailable struct{}
+// notDone is the answer of a party that did nothing, and says why.
+type notDone string
 
-func (unavailable) Error() string { return "service unavailable" }
+func (e notDone) Error() string { return string(e) }
 
 // NotDone says that the call was certainly not carried out.
-func (unavailable) NotDone() bool { return true }
+func (notDone) NotDone() bool { return true }

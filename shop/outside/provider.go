@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -29,6 +30,27 @@ type Charge struct {
 	Reason   string      `json:"reason,omitempty"`   // of a declined charge
 	Due      time.Time   `json:"due,omitzero"`       // when a pending charge is made
 	Failures int         `json:"failures,omitempty"` // answers "unavailable" given so far
+
+	// Refunds are the parts of an approved charge that were given back, by
+	// refund key. What a void gives back is the rest.
+	Refunds map[string]int64 `json:"refunds,omitempty"`
+}
+
+// Kept is what the provider has of the customer's money, now or as soon as a
+// pending charge is made.
+func (c Charge) Kept() int64 {
+	if c.State != Approved && c.State != Pending {
+		return 0
+	}
+	return c.Amount - c.refunded()
+}
+
+func (c Charge) refunded() int64 {
+	var sum int64
+	for _, amount := range c.Refunds {
+		sum += amount
+	}
+	return sum
 }
 
 // ChargeState is where a charge stands.
@@ -40,7 +62,7 @@ const (
 	Pending  ChargeState = "pending"  // it will be made when Due
 	Approved ChargeState = "approved" // the money is taken
 	Declined ChargeState = "declined"
-	Refunded ChargeState = "refunded" // taken and given back
+	Refunded ChargeState = "refunded" // taken and given back as a whole, by a void
 	Voided   ChargeState = "voided"   // undone before anything was taken, and refused for ever
 )
 
@@ -79,7 +101,7 @@ func (p *Provider) Charge(ctx context.Context, key, token string, amount int64, 
 		case err != nil:
 			return "", err
 		case c.State == Trying:
-			return "", unavailable{}
+			return "", notDone("service unavailable")
 		case c.State == Pending:
 			if err := p.cfg.Wait(ctx, c.Due.Sub(p.cfg.Now())); err != nil {
 				return "", err
@@ -173,11 +195,43 @@ func (p *Provider) Void(ctx context.Context, key string) (refunded int64, err er
 		}
 		refunded = 0
 		if c.State == Refunded {
-			refunded = c.Amount
+			refunded = c.Amount - c.refunded()
 		}
 		return c
 	})
 	return refunded, err
+}
+
+// Refund gives back a part of a charge, once for each refund key: the same key
+// with the same amount again changes nothing. It is an error, and nothing is
+// given back, if there is no such charge, if less than that is left of it, or if
+// the refund key stands for another amount.
+func (p *Provider) Refund(ctx context.Context, key, refund string, amount int64) error {
+	var refused error
+	err := p.update(ctx, key, func(c Charge) Charge {
+		c = c.at(p.cfg.Now())
+		known, again := c.Refunds[refund]
+		switch {
+		case again && known == amount:
+			refused = nil
+		case again:
+			refused = notDone("the refund key was used for another amount")
+		case c.State != Approved:
+			refused = notDone("there is no such charge to refund")
+		case amount <= 0 || amount > c.Kept():
+			refused = notDone("a refund must be more than nothing and no more than is left of the charge")
+		default:
+			refused = nil
+			refunds := map[string]int64{refund: amount}
+			maps.Copy(refunds, c.Refunds)
+			c.Refunds = refunds
+		}
+		return c
+	})
+	if err != nil {
+		return err
+	}
+	return refused
 }
 
 // Charges returns the provider's books as they are now, by key: what an

@@ -31,8 +31,10 @@ type Context struct {
 	svc      *courante.Service
 	cfg      Config
 	payments *courante.Entity[payment]
+	refunds  *courante.Entity[refund]
 	charge   *courante.Effect[chargeRequest, chargeOutcome]
 	void     *courante.Effect[voidRequest, voidOutcome]
+	refund   *courante.Effect[refundRequest, struct{}]
 }
 
 // New declares the context.
@@ -45,11 +47,13 @@ func New(cfg Config) *Context {
 	}
 	cfg.Attempt = min(cfg.Attempt, cfg.Deadline)
 	c := &Context{svc: courante.NewService(Name), cfg: cfg}
-	c.svc.Emits(courante.Critical, shop.PaymentProcessed{}, shop.PaymentDeclined{}, shop.PaymentSettled{})
-	c.svc.Emits(courante.Private, orderNoted{}, reservationNoted{}, requested{}, voiding{}, voided{}, cancellationNoted{})
+	c.svc.Emits(courante.Critical, shop.PaymentProcessed{}, shop.PaymentDeclined{}, shop.PaymentSettled{}, shop.ReturnRefunded{})
+	c.svc.Emits(courante.Private, orderNoted{}, reservationNoted{}, requested{}, voiding{}, voided{}, cancellationNoted{}, refundRequested{})
 	c.payments = courante.Sourced(c.svc, "payment", evolutions()...)
+	c.refunds = courante.Sourced(c.svc, "return", refundEvolutions()...)
 	c.declareCharge()
 	c.declareSettlement()
+	c.declareReturns()
 	return c
 }
 

@@ -35,6 +35,8 @@ func (p *provider) Void(context.Context, string) (int64, error) {
 	return p.refunds, nil
 }
 
+func (p *provider) Refund(context.Context, string, string, int64) error { return nil }
+
 var (
 	gbp = func(n int64) shop.Money { return shop.Money{Amount: n, Currency: "GBP"} }
 

@@ -25,6 +25,10 @@ type Provider interface {
 	// Void undoes the charge with that key and says how much was given back.
 	// The charge need not have arrived yet: if it comes later it is declined.
 	Void(ctx context.Context, key string) (refunded int64, err error)
+
+	// Refund gives back a part of the charge with that key, once for each
+	// refund key. It is an error to ask for more than is left of the charge.
+	Refund(ctx context.Context, key, refund string, amount int64) error
 }
 
 // ChargeKey is the provider's key for the charge of an order. It depends on
