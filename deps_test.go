@@ -52,6 +52,9 @@ gateway -> courante, huma, otel
 internal/telemetry -> otel, otel-sdk, prometheus
 	# One place sets telemetry up, so that nothing else depends on the SDK and its exporters.
 
+internal/audit -> courante, pgx
+	# Who looks whether the contexts did right must not use their code: it would repeat their mistakes.
+
 cmd/courante -> *
 	# The program wires everything, so nothing needs to know what it is wired to.
 

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/courante-dev/courante/internal/audit"
+	"github.com/courante-dev/courante/postgres"
+)
+
+type verifyCommand struct {
+	AllowStuck bool `help:"Exit 0 although something is stuck, as long as nothing is wrong."`
+}
+
+// Help teaches by example.
+func (verifyCommand) Help() string {
+	return `Compares the logs, lanes, stored states, read models and mails with each other and with the books of the payment provider and the carrier, by their rows and not by the code that wrote them. Names every row that is off.
+
+It reads one snapshot, so it may run while orders are under way; a system that is stopped is started without its services and stopped again. It changes nothing.
+
+Exits 1 if something is wrong, or is stuck: a message is parked, an outside party does not answer, a lane is behind.
+
+Examples:
+
+  courante verify
+  courante verify --data /var/lib/courante
+  courante verify --json | jq '.checks[] | select(.wrong > 0)'
+  courante verify --allow-stuck                                  # the outside is down, and that is known`
+}
+
+// Run looks, prints what it found, and fails if something is off.
+func (c *verifyCommand) Run(ctx context.Context, p *program) error {
+	target, err := p.findVerified(ctx)
+	if err != nil {
+		return err
+	}
+	defer target.close()
+	cfg := audit.Config{Stopped: target.stopped, Progress: p.verified}
+	for _, s := range declaredShop() {
+		cfg.Manifests = append(cfg.Manifests, s.Manifest())
+	}
+	if p.globals.PostgresURL == "" {
+		cfg.Mails = filepath.Join(p.globals.Data, "mail")
+	}
+	var report *audit.Report
+	err = pgx.BeginTxFunc(ctx, target.conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		var err error
+		report, err = audit.Run(ctx, tx, cfg)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if p.globals.JSON {
+		err = p.printJSON(report)
+	} else {
+		printAudit(p, report)
+	}
+	if err == nil && (!report.OK || report.Stuck > 0 && !c.AllowStuck) {
+		return errReported
+	}
+	return err
+}
+
+// verified is a system to look at.
+type verified struct {
+	conn    *pgx.Conn
+	stopped bool // nothing of it runs but its database, which we have started
+	close   func()
+}
+
+// findVerified connects to the running system, or starts the database of one
+// that is stopped.
+func (p *program) findVerified(ctx context.Context) (*verified, error) {
+	url, err := p.globals.findDatabase()
+	if err == nil {
+		conn, connectErr := pgx.Connect(ctx, url)
+		if connectErr == nil {
+			return &verified{conn: conn, close: func() { conn.Close(context.WithoutCancel(ctx)) }}, nil
+		}
+		if p.globals.PostgresURL != "" {
+			return nil, fmt.Errorf("connect to the database of COURANTE_POSTGRES_URL: %w", connectErr)
+		}
+		// It was killed, and left behind how to connect to it.
+	}
+	dir, err := filepath.Abs(p.globals.Data)
+	if err != nil {
+		return nil, fmt.Errorf("find the data folder: %w", err)
+	}
+	dir = filepath.Join(dir, "postgres")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no system in %s.\nName its folder with --data or COURANTE_DATA, or its database with COURANTE_POSTGRES_URL", p.globals.Data)
+	}
+	p.step("it is stopped: starting its PostgreSQL")
+	server, err := postgres.StartServer(ctx, postgres.ServerConfig{Dir: dir, Logger: p.log})
+	if err != nil {
+		return nil, err
+	}
+	stop := func() {
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverEnd)
+		defer cancel()
+		if err := server.Stop(limit); err != nil {
+			p.log.Warn("PostgreSQL did not stop cleanly", "error", err)
+		}
+	}
+	conn, err := pgx.Connect(ctx, server.URL(databaseName))
+	if err != nil {
+		stop()
+		return nil, fmt.Errorf("connect to the database of the shop: %w", err)
+	}
+	return &verified{conn: conn, stopped: true, close: func() {
+		conn.Close(context.WithoutCancel(ctx))
+		stop()
+	}}, nil
+}
+
+// verified tells a person how far the look is, on one line.
+func (p *program) verified(orders int) {
+	if !p.globals.JSON && isTerminal(p.stderr) {
+		fmt.Fprintf(p.stderr, "\r  %s orders", thousands(orders))
+	}
+}
+
+// mostShown is how many findings of a check people get to see.
+const mostShown = 10
+
+func printAudit(p *program, r *audit.Report) {
+	if isTerminal(p.stderr) {
+		fmt.Fprint(p.stderr, "\r\033[K")
+	}
+	t := newTable("CHECK", "LOOKED AT", "VERDICT", "")
+	for _, c := range r.Checks {
+		t.row(c.Name, thousands(c.LookedAt), verdict(c), c.What)
+	}
+	t.write(p.stdout)
+	for _, c := range r.Checks {
+		if len(c.Findings) > 0 {
+			fmt.Fprintf(p.stdout, "\n%s\n", c.Name)
+		}
+		for i, f := range c.Findings {
+			if i == mostShown {
+				fmt.Fprintf(p.stdout, "  ... and %s more; see them with --json\n", thousands(c.Wrong+c.Stuck-mostShown))
+				break
+			}
+			kind := "wrong"
+			if f.Stuck {
+				kind = "stuck"
+			}
+			fmt.Fprintf(p.stdout, "  %s  %s: %s\n", kind, f.Row, f.Detail)
+		}
+	}
+	o := r.Orders
+	fmt.Fprintf(p.stdout, "\n%s orders: %s confirmed, %s returned, %s cancelled, %s under way, %s stuck\n", thousands(o.Total()),
+		thousands(o.Confirmed), thousands(o.Returned), thousands(o.Cancelled), thousands(o.UnderWay), thousands(o.Stuck))
+	for _, m := range r.Money {
+		fmt.Fprintf(p.stdout, "%s: taken %s = given back %s + shipped %s + under way %s (minor units)\n", m.Currency, m.Taken, m.GivenBack, m.Shipped, m.UnderWay)
+	}
+	end := "Everything adds up"
+	if r.Wrong+r.Stuck > 0 {
+		end = fmt.Sprintf("%s rows are WRONG, %s are stuck", thousands(r.Wrong), thousands(r.Stuck))
+	}
+	fmt.Fprintf(p.stdout, "\n%s; as of %s, looked at in %s\n", end, r.AsOf.Local().Format(time.DateTime), short(time.Duration(r.Seconds*float64(time.Second))))
+}
+
+func verdict(c *audit.Check) string {
+	switch {
+	case c.Skipped != "":
+		return "skipped: " + c.Skipped
+	case c.Wrong > 0 && c.Stuck > 0:
+		return fmt.Sprintf("%s WRONG, %s stuck", thousands(c.Wrong), thousands(c.Stuck))
+	case c.Wrong > 0:
+		return thousands(c.Wrong) + " WRONG"
+	case c.Stuck > 0:
+		return thousands(c.Stuck) + " stuck"
+	}
+	return "ok"
+}

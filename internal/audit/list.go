@@ -1,0 +1,88 @@
+package audit
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// orderList is the read model of orders.
+const orderList = "ordering.order_list"
+
+// listedOrder is a row of the order list.
+type listedOrder struct {
+	id, customer, status, currency string
+	version, total                 int64
+	lines                          int
+	created                        time.Time
+}
+
+func (l listedOrder) key() string  { return l.id }
+func (l listedOrder) name() string { return orderList + " " + l.id }
+
+// openList reads the order list; nil if there is none.
+func (a *auditor) openList(ctx context.Context) (*cursor[listedOrder], error) {
+	there, err := a.exists(ctx, orderList)
+	if err != nil || !there {
+		a.checks.lists.Skipped = "there is no table " + orderList
+		return nil, err
+	}
+	return open(ctx, a.q, "audit list", `select order_id, customer_id, status, version, currency, total, lines, created_at
+		from `+orderList+` order by order_id collate "C"`,
+		func(row pgx.CollectableRow) (listedOrder, error) {
+			var l listedOrder
+			return l, row.Scan(&l.id, &l.customer, &l.status, &l.version, &l.currency, &l.total, &l.lines, &l.created)
+		})
+}
+
+// checkList compares an order's row in the list with a fold of its stream.
+func (a *auditor) checkList(d *dossier) {
+	if a.checks.lists.Skipped != "" {
+		return
+	}
+	c := a.checks.lists
+	c.LookedAt++
+	name := orderList + " " + d.id
+	if len(d.listed) != 1 {
+		c.wrong(name, "there are %d rows, want one", len(d.listed))
+		return
+	}
+	f := &d.facts
+	want := listedOrder{
+		id: d.id, customer: f.created.CustomerID, status: d.status(), currency: f.created.Total.Currency,
+		version: int64(len(d.stream(ordering))), total: f.created.Total.Amount, lines: len(f.created.Lines), created: f.createdAt.at,
+	}
+	if got := d.listed[0]; got.differs(want) {
+		c.wrong(name, "it says %+v, and the log says %+v", got, want)
+	}
+}
+
+func (l listedOrder) differs(want listedOrder) bool {
+	same := l.created.Equal(want.created)
+	l.created = want.created
+	return !same || l != want
+}
+
+// statuses are the events that make an order's status, the last one first: it
+// shows how far the order has come.
+var statuses = []struct{ typ, status string }{
+	{"shop.order_cancelled", "cancelled"},
+	{"shop.order_returned", "returned"},
+	{"shop.order_confirmed", "confirmed"},
+	{"ordering.order_shipped", "shipped"},
+	{"shop.order_cancelling", "cancelling"},
+	{"ordering.order_paid", "paid"},
+	{"ordering.order_reserved", "reserved"},
+}
+
+func (d *dossier) status() string {
+	for _, s := range statuses {
+		for _, typ := range d.facts.past[streamIndex(ordering)] {
+			if typ == s.typ {
+				return s.status
+			}
+		}
+	}
+	return "created"
+}
