@@ -55,6 +55,9 @@ internal/telemetry -> otel, otel-sdk, prometheus
 internal/audit -> courante, pgx
 	# Who looks whether the contexts did right must not use their code: it would repeat their mistakes.
 
+cmd/courante/internal/replay -> shop, zstd
+	# A replay is a caller like any other: it knows the public API and the published language, and nothing of the system behind them.
+
 cmd/courante -> *
 	# The program wires everything, so nothing needs to know what it is wired to.
 
@@ -75,6 +78,7 @@ var modules = map[string]string{
 	"github.com/jackc/puddle/v2":                 "pgx", // pgxpool lets its errors through
 	"github.com/danielgtaylor/huma/v2":           "huma",
 	"github.com/fergusstrange/embedded-postgres": "embedded-postgres",
+	"github.com/klauspost/compress/zstd":         "zstd",
 	"go.uber.org/goleak":                         "goleak",
 	"pgregory.net/rapid":                         "rapid",
 }

@@ -29,6 +29,7 @@ type cli struct {
 	globals
 
 	Up         upCommand         `cmd:"" group:"run" help:"Run everything in one process, on an embedded PostgreSQL."`
+	Replay     replayCommand     `cmd:"" group:"run" help:"Send recorded orders to the running system and account for every line."`
 	Migrate    migrateCommand    `cmd:"" group:"run" help:"Bring the database up to date before a new version starts, or say what that would do."`
 	Events     eventsCommand     `cmd:"" group:"look" help:"Watch events, or look at one and what it led to."`
 	Saga       sagaCommand       `cmd:"" group:"look" help:"Check the sagas, draw them, or see where one stands."`

@@ -30,7 +30,7 @@ func runHere(t *testing.T, args ...string) (stdout, stderr string, code int) {
 func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, command := range []string{
-		"", "up", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
+		"", "up", "replay", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
 		"routes", "subscriber", "subscriber list", "subscriber repair", "bench", "bench append", "bench relay", "bench idle", "version",
 	} {
 		out, errs, code := runHere(t, append(strings.Fields(command), "--help")...)
