@@ -125,7 +125,8 @@ type node struct {
 	agenda    *agenda
 	commands  commandQueue
 
-	sources []string // logs that hold what it reacts to
+	sources  []string // logs that hold what it reacts to
+	prepared bool     // its tables are up to date; see Prepare
 
 	mu      sync.Mutex // guards what follows
 	movedC  chan struct{}
@@ -466,7 +467,8 @@ func (rt *Runtime) Stopped() map[string]error {
 // stopped. It stops in this order: no new deliveries are fetched and commands
 // get ErrClosed; what is being decided is finished and written; after
 // Config.Drain the rest is cancelled. Nothing is lost by a cancellation, it
-// only has to be done again at the next start.
+// only has to be done again at the next start. It does what [Runtime.Prepare]
+// does before anything else, and returns its error.
 func (rt *Runtime) Run(ctx context.Context) error {
 	rt.mu.Lock()
 	if rt.running || rt.stopped {
@@ -475,6 +477,12 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	}
 	rt.running = true
 	rt.mu.Unlock()
+	if err := rt.Prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was told to stop
+		}
+		return err
+	}
 
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 )
 
@@ -27,8 +28,12 @@ type Service struct {
 	effects    map[string]*effect
 	deadlines  map[string]*deadline // by category + "/" + name
 	sagas      []Saga
-	problems   []error
-	node       *node // set by NewRuntime
+
+	migrations  fs.FS
+	projections []Projection
+
+	problems []error
+	node     *node // set by NewRuntime
 }
 
 // NewService begins the declaration of the context with that name, which is

@@ -21,12 +21,16 @@ import (
 // well, because the statement goes on.
 //
 // The events' Data must be JSON; none counts as null. What PostgreSQL cannot
-// store or read back, invalid UTF-8 and the character U+0000, is refused.
+// store or read back, invalid UTF-8 and the character U+0000, is refused. So is
+// every append to a log with projections, which change with units only.
 func (s *Store) Append(ctx context.Context, stream string, expected int64, events ...courante.Event) (courante.Receipt, error) {
 	if len(events) == 0 {
 		return courante.Receipt{}, nil
 	}
 	if err := ctx.Err(); err != nil {
+		return courante.Receipt{}, fmt.Errorf("postgres: append %s at version %d: %w", stream, expected, err)
+	}
+	if err := s.checkAppend(); err != nil {
 		return courante.Receipt{}, fmt.Errorf("postgres: append %s at version %d: %w", stream, expected, err)
 	}
 	call := calls.Get().(*call)

@@ -177,7 +177,10 @@ type step struct {
 	sql       string
 	statement *pgconn.StatementDescription // nil: sql has no parameters and no result
 	params    [][]byte
+	formats   []int16                     // of params; nil: all are binary
 	row       func(values [][]byte) error // nil: rows are of no interest
+
+	projection string // that has queued it; "" for our own
 }
 
 func newPipeline(ctx context.Context, conn *pgx.Conn) *pipeline {
@@ -218,7 +221,11 @@ func (p *pipeline) run() (err error) {
 		if s.statement == nil {
 			line.SendQueryParams(s.sql, nil, nil, nil, nil)
 		} else {
-			line.SendQueryStatement(s.statement, s.params, binaryFormat, binaryFormat)
+			formats := s.formats
+			if formats == nil {
+				formats = binaryFormat
+			}
+			line.SendQueryStatement(s.statement, s.params, formats, binaryFormat)
 		}
 	}
 	if err := line.Sync(); err != nil {
@@ -226,6 +233,9 @@ func (p *pipeline) run() (err error) {
 	}
 	for _, s := range p.steps {
 		if err := s.read(line); err != nil {
+			if s.projection != "" {
+				return &projectionError{s.projection, err}
+			}
 			return err
 		}
 	}

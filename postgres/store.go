@@ -28,6 +28,8 @@ type Store struct {
 
 	reader logReader
 
+	inline atomic.Pointer[inline] // never nil
+
 	appender *appender
 }
 
@@ -62,6 +64,9 @@ func (db *Database) Store(ctx context.Context, name string) (*Store, error) {
 	}
 	s := &Store{db: db, name: name, schema: schema, quoted: pgx.Identifier{schema}.Sanitize()}
 	if err := s.refreshPart(ctx, db.pool); err != nil {
+		return nil, err
+	}
+	if err := s.refreshInline(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.Maintain(ctx, time.Now()); err != nil {

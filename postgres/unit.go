@@ -128,6 +128,10 @@ func (u *unit) Commit(ctx context.Context, c courante.Changes) (courante.Receipt
 			}
 			return receipt, nil
 		}
+		var projection *projectionError
+		if errors.As(err, &projection) {
+			return courante.Receipt{}, translateCommit(doing, err)
+		}
 		if partClosed(err) && tries <= maxRepeats {
 			if err := u.store.refreshPart(ctx, u.store.db.log.pool); err != nil {
 				return courante.Receipt{}, err
@@ -172,6 +176,8 @@ func (u *unit) explain(ctx context.Context, doing string, w *write, err error) e
 	}
 	// The names of the tables are without the numbers of their partitions.
 	switch table := baseTable(server.TableName); {
+	case notKept(err):
+		return errNotKept(doing)
 	case (server.Code == codeExpect || server.Code == "23505") && (table == "progress" || table == "parked"):
 		return fmt.Errorf("postgres: %s: %w", doing, courante.ErrFenced)
 	case server.Code == codeExpect || server.Code == "23505":

@@ -26,6 +26,8 @@ type write struct {
 	notes     [][]byte         // of the events
 	expected  map[string]int64 // version that each stream of the events must be at
 	documents documents
+	inline    *inline     // that the events are projected by
+	projected []projected // what came of it
 }
 
 // documents are JSON texts that were made for columns.
@@ -49,7 +51,9 @@ func newWrite(s *Store, c courante.Changes) (*write, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w, nil
+	w.inline = s.inline.Load()
+	w.projected, err = w.inline.project(s, w.c.Events)
+	return w, err
 }
 
 func compareProgress(a, b courante.Progress) int {
@@ -181,6 +185,11 @@ func (w *write) add(p *pipeline, epoch int32, token func([][]byte) error) {
 	w.addSnapshots(p)
 	w.addParked(p)
 	w.addReplies(p, epoch)
+	for _, projected := range w.projected {
+		for _, q := range projected.statements {
+			p.queued(projected.name, q)
+		}
+	}
 }
 
 func (w *write) addEvents(p *pipeline, epoch int32, token func([][]byte) error) {
@@ -193,17 +202,18 @@ func (w *write) addEvents(p *pipeline, epoch int32, token func([][]byte) error) 
 		e := &w.c.Events[i]
 		rows.add(e, e.Stream, w.expected[e.Stream], e.Version, w.notes[i])
 	}
-	p.query(w.store.eventsOfUnit(), token, append(rows.params(int4Param(epoch)), int8Param(int64(len(w.c.Events))))...)
+	p.query(w.store.eventsOfUnit(), token, append(rows.params(int4Param(epoch)), int8Param(int64(len(w.c.Events))), []byte(w.inline.kept))...)
 }
 
-// eventsOfUnit is insertEvents with the check that all were written.
+// eventsOfUnit is insertEvents with the checks that all were written, and that
+// the unit changes the projections that it has to.
 func (s *Store) eventsOfUnit() string {
 	part := s.part.Load()
 	if text, ok := s.texts.Load(part); ok {
 		return text.(string)
 	}
 	text := s.inSchema(`with w as (` + insertEvents(s.quoted, part) + `)
-	select pg_current_xact_id(), {schema}.expect('event', count(*), $14::bigint) from w`)
+	select pg_current_xact_id(), {schema}.expect('event', count(*), $14::bigint), ` + expectProjections("$15") + ` from w`)
 	s.texts.Store(part, text)
 	return text
 }

@@ -102,23 +102,28 @@ const (
 	Returned   = "returned" // all goods are back; a partial return stays confirmed
 )
 
-// status is the furthest that the order has come. Shipped comes before
-// cancelling: an order that was shipped while somebody cancelled it goes on.
+// ranks are the statuses with the event that brings an order there, the
+// furthest first. Shipped comes before cancelling: an order that was shipped
+// while somebody cancelled it goes on.
+var ranks = []struct {
+	event  courante.Payload
+	status string
+}{
+	{shop.OrderCancelled{}, Cancelled},
+	{shop.OrderReturned{}, Returned},
+	{shop.OrderConfirmed{}, Confirmed},
+	{orderShipped{}, Shipped},
+	{shop.OrderCancelling{}, Cancelling},
+	{orderPaid{}, Paid},
+	{orderReserved{}, Reserved},
+	{shop.OrderCreated{}, Created},
+}
+
+// status is the furthest that the order has come.
 func (o order) status() string {
-	for _, s := range []struct {
-		event  courante.Payload
-		status string
-	}{
-		{shop.OrderCancelled{}, Cancelled},
-		{shop.OrderReturned{}, Returned},
-		{shop.OrderConfirmed{}, Confirmed},
-		{orderShipped{}, Shipped},
-		{shop.OrderCancelling{}, Cancelling},
-		{orderPaid{}, Paid},
-		{orderReserved{}, Reserved},
-	} {
-		if o.Past.Has(s.event.EventType()) {
-			return s.status
+	for _, r := range ranks {
+		if o.Past.Has(r.event.EventType()) {
+			return r.status
 		}
 	}
 	return Created

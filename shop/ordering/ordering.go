@@ -12,6 +12,9 @@ import (
 // Name is the name of the context, of its service and of its log.
 const Name = "ordering"
 
+// orderCategory is that of orders, whose streams are "order:" and the id.
+const orderCategory = "order"
+
 // Config says what can be chosen. The zero value of a field means its default.
 type Config struct {
 	// Deadline is how long an order may take from its creation to being
@@ -42,8 +45,10 @@ func New(cfg Config) *Context {
 	c.svc.Emits(courante.Critical, shop.ReturnRequested{}, shop.ReturnCompleted{})
 	c.svc.Emits(courante.Bulk, shop.OrderReturned{})
 	c.svc.Emits(courante.Private, returnOpened{}, returnRestocked{}, returnRefunded{}, returnClosed{})
-	c.orders = courante.Sourced(c.svc, "order", evolutions()...)
+	c.orders = courante.Sourced(c.svc, orderCategory, evolutions()...)
 	c.returns = courante.Sourced(c.svc, "return", returnEvolutions()...)
+	c.svc.Tables(migrations())
+	c.svc.Project(orderList())
 	c.svc.Saga(courante.Saga{
 		Name:        "order",
 		Starts:      shop.OrderCreated{}.EventType(),
