@@ -4,7 +4,7 @@ package courante
 // begins it to the events that end it. It is choreography: there is no
 // conductor and no further code; the steps of all services that react, directly
 // or indirectly, to Starts are the saga. All its events carry the same
-// correlation id, and the streams of its entities the same key.
+// correlation id, and the streams of its entities have it as their key.
 //
 // [BuildSaga] collects those steps, and the graph that it returns can be
 // checked ([SagaGraph.Check]), drawn ([SagaGraph.Mermaid], [SagaGraph.Text])
@@ -14,6 +14,11 @@ type Saga struct {
 	Starts      string   `json:"starts"`      // type of the event that begins it
 	Completed   []string `json:"completed"`   // types of events that end it well
 	Compensated []string `json:"compensated"` // types of events that end it with everything undone
+
+	// Keys names fields of its events that hold keys of further streams, where
+	// the saga has events as well: a return has its own streams, and begins on
+	// that of the order which its events call "order_id".
+	Keys []string `json:"keys,omitempty"`
 }
 
 // Saga declares a saga. The service that owns its first and last events does.

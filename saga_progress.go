@@ -102,13 +102,14 @@ type sagaProgress struct {
 	byID     map[string]*Event
 	effects  map[string]string          // names of effects by request id
 	asked    map[string]time.Time       // by request id
+	askers   map[string]*Event          // by request id
 	happened map[string]map[string]bool // types by service
 	taken    map[string]bool            // service, step and causation
 }
 
 func newProgress(g *SagaGraph, events []Event) *sagaProgress {
 	p := &sagaProgress{
-		g: g, byID: map[string]*Event{}, effects: map[string]string{}, asked: map[string]time.Time{},
+		g: g, byID: map[string]*Event{}, effects: map[string]string{}, asked: map[string]time.Time{}, askers: map[string]*Event{},
 		happened: map[string]map[string]bool{}, taken: map[string]bool{},
 	}
 	for _, e := range events {
@@ -126,7 +127,7 @@ func newProgress(g *SagaGraph, events []Event) *sagaProgress {
 		p.happened[e.Log][e.Type] = true
 		if e.Notes != nil {
 			for _, r := range e.Notes.Ask {
-				p.effects[r.ID], p.asked[r.ID] = r.Effect, e.Time
+				p.effects[r.ID], p.asked[r.ID], p.askers[r.ID] = r.Effect, e.Time, e
 			}
 		}
 	}
@@ -224,7 +225,7 @@ func (p *sagaProgress) steps() []SagaStepStatus {
 			continue
 		}
 		st := p.g.Steps[s]
-		key := st.Service + "/" + st.Name + "/" + e.Causation
+		key := st.run(e.Causation)
 		n, known := at[key]
 		if !known {
 			n = len(steps)
@@ -240,17 +241,23 @@ func (p *sagaProgress) steps() []SagaStepStatus {
 		}
 	}
 	for n := range steps {
-		p.grade(steps, n, last)
+		p.grade(steps, n, at, last)
 	}
 	return steps
 }
 
-// grade sets a step's state by the outcome that it took.
-func (p *sagaProgress) grade(steps []SagaStepStatus, n int, last map[string]int) {
+// grade sets a step's state by the outcome that it took. An answer that fails
+// says so of the step that asked as well: then there was nothing to undo.
+func (p *sagaProgress) grade(steps []SagaStepStatus, n int, at, last map[string]int) {
 	i := slices.IndexFunc(p.g.Steps, func(s SagaStep) bool { return s.Service == steps[n].Service && s.Name == steps[n].Name })
 	st := p.g.Steps[i]
 	if st.failed(steps[n].Events) {
 		steps[n].State = StepFailed
+		if asker := p.askers[steps[n].CausedBy]; asker != nil {
+			if s := p.stepOf(asker); s >= 0 {
+				steps[at[p.g.Steps[s].run(asker.Causation)]].State = StepFailed
+			}
+		}
 		return
 	}
 	if st.Undoes == "" {
@@ -260,11 +267,14 @@ func (p *sagaProgress) grade(steps []SagaStepStatus, n int, last map[string]int)
 		named := slices.ContainsFunc(p.g.nodes, func(o *step) bool {
 			return o.service.name == st.Service && o.Name == st.Undoes && alike(o, p.g.nodes[j])
 		})
-		if undone, ok := last[other.Service+"/"+other.Name]; ok && named && len(steps[n].Events) > 0 && undone < n {
+		if undone, ok := last[other.Service+"/"+other.Name]; ok && named && len(steps[n].Events) > 0 && undone < n && steps[undone].State == StepDone {
 			steps[undone].State = StepUndone
 		}
 	}
 }
+
+// run identifies one run of the step.
+func (st SagaStep) run(causation string) string { return st.Service + "/" + st.Name + "/" + causation }
 
 // failed reports whether the outcome that emits exactly these types Fails.
 func (st SagaStep) failed(events []string) bool {
@@ -284,7 +294,7 @@ func (p *sagaProgress) due() []SagaStepStatus {
 	for i := range p.events {
 		e := &p.events[i]
 		for _, st := range p.g.Steps {
-			if st.On != "event" || st.Trigger != e.Type || p.taken[st.Service+"/"+st.Name+"/"+e.ID()] || !st.promises(p.happened[st.Service]) {
+			if st.On != "event" || st.Trigger != e.Type || p.taken[st.run(e.ID())] || !st.promises(p.happened[st.Service]) {
 				continue
 			}
 			due = append(due, SagaStepStatus{Name: st.Name, Service: st.Service, State: StepWaiting, At: e.Time, TraceID: traceID(e.Trace), CausedBy: e.ID()})

@@ -75,6 +75,21 @@ func cancelled() []Event {
 	)
 }
 
+// declined is an order whose payment the provider refused.
+func declined() []Event {
+	return append(charging(),
+		happened("payment:17", 5, "payment_failed", 4, "payment/payment:17@4/charge",
+			&Notes{Clear: []string{"charge"}, Done: []string{"payment/payment:17@4/charge"}}),
+		happened("order:17", 2, "order_cancelling", 5, "payment/payment:17@5", &Notes{Clear: []string{"order"}}),
+		happened("shipment:17", 1, "shipping_cancelled", 6, "ordering/order:17@2", nil),
+		happened("payment:17", 6, "payment_voided", 7, "shipping/shipment:17@1", nil),
+		happened("stock:17", 2, "stock_released", 7, "shipping/shipment:17@1", nil),
+		happened("order:17", 3, "release_noted", 8, "inventory/stock:17@2", nil),
+		happened("order:17", 4, "void_noted", 9, "payment/payment:17@6", nil),
+		happened("order:17", 5, "order_cancelled", 9, "payment/payment:17@6", nil),
+	)
+}
+
 // voided goes on from cancelled to the end.
 func voided() []Event {
 	return append(cancelled(),
@@ -143,6 +158,11 @@ func TestSagaProgress(t *testing.T) {
 			steps: "reserve stock:undone note order:done note stock:done charge:undone give up charge:done " +
 				"cancel without payment:failed cancel shipping:done release stock:done note release:done",
 			waiting: "effect void of payment",
+		},
+		{
+			name: "what failed was not undone", events: declined(), now: 3600, state: SagaCompensated,
+			steps: "reserve stock:undone note order:done note stock:done charge:failed settle charge:failed " +
+				"cancel without payment:failed cancel shipping:done release stock:done void charge:done",
 		},
 		{
 			name: "a completed saga", events: confirmed(), now: 8, state: SagaCompleted,

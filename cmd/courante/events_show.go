@@ -118,13 +118,17 @@ func (v *visitor) find(ctx context.Context, id eventID) ([]courante.Event, error
 
 // explain prints an event between its causes and its consequences.
 func (v *visitor) explain(ctx context.Context, w io.Writer, e *courante.Event) error {
-	g, err := courante.BuildSaga(v.services(), sagaName)
+	graphs, err := courante.BuildSagas(v.services())
 	if err != nil {
 		return err
 	}
-	_, related, err := courante.ReadSaga(ctx, g, v.mounts, e.Correlation, time.Now())
-	if err != nil && !errors.Is(err, courante.ErrNotFound) { // what is about no saga has no relatives
-		return err
+	var related []courante.Event // none if it is about no saga
+	for _, g := range graphs {
+		_, events, err := courante.ReadSaga(ctx, g, v.mounts, e.Correlation, time.Now())
+		if err != nil && !errors.Is(err, courante.ErrNotFound) {
+			return err
+		}
+		related = append(related, events...)
 	}
 	byID := map[string]*courante.Event{}
 	for i := range related {

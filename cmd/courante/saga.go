@@ -12,12 +12,12 @@ import (
 type sagaCommand struct {
 	Check sagaCheckCommand `cmd:"" help:"Explore every way that the sagas can take, without running anything."`
 	Draw  sagaDrawCommand  `cmd:"" help:"Draw the sagas from the declarations."`
-	Show  sagaShowCommand  `cmd:"" help:"Show where the saga of one order stands."`
+	Show  sagaShowCommand  `cmd:"" help:"Show where the sagas of one order stand."`
 }
 
 // Help teaches by example.
 func (sagaCommand) Help() string {
-	return `A saga is what several services do about one order. Nobody conducts it; it is put together from what each service declares.
+	return `A saga is what several services do about one order, or one return. Nobody conducts it; it is put together from what each service declares.
 
 Examples:
 
@@ -108,7 +108,7 @@ func (c *sagaDrawCommand) Run(p *program) error {
 }
 
 type sagaShowCommand struct {
-	OrderID string `arg:"" help:"Id of the order."`
+	ID string `arg:"" help:"Id of the order, to see its returns as well, or of a return."`
 }
 
 // Help teaches by example.
@@ -121,29 +121,37 @@ Examples:
   courante saga show first --json | jq .waiting`
 }
 
-// Run shows one saga.
+// Run shows the sagas of an order, or one return.
 func (c *sagaShowCommand) Run(ctx context.Context, p *program) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	g, err := courante.BuildSaga(v.services(), sagaName)
+	graphs, err := courante.BuildSagas(v.services())
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	status, _, err := courante.ReadSaga(ctx, g, v.mounts, c.OrderID, now)
+	sagas, err := courante.ReadSagas(ctx, graphs, v.mounts, c.ID, now)
 	if errors.Is(err, courante.ErrNotFound) {
-		return fmt.Errorf("there is no order %q.\nSee what there is with: courante events tail --from start --type shop.order_created", c.OrderID)
+		return fmt.Errorf("there is no order or return %q.\nSee what there is with: courante events tail --from start --type shop.order_created", c.ID)
 	}
 	if err != nil {
 		return err
 	}
-	if p.globals.JSON {
-		return p.printJSON(viewSaga(c.OrderID, status))
+	for i, s := range sagas {
+		if p.globals.JSON {
+			if err := p.printJSON(viewSaga(s)); err != nil {
+				return err
+			}
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(p.stdout)
+		}
+		printSaga(p, s, now)
 	}
-	printSaga(p, status, now)
 	return nil
 }
 

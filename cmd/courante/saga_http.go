@@ -14,11 +14,13 @@ import (
 // services dance it is an inner matter, so the names of steps are for reading
 // and not for branching on.
 type sagaView struct {
-	OrderID string       `json:"order_id"`
-	State   string       `json:"state" enum:"running,completed,compensated,stuck"`
-	Steps   []sagaStep   `json:"steps"`
-	Waiting *sagaWaiting `json:"waiting"`
-	Cause   string       `json:"cause,omitempty" doc:"Why it is stuck"`
+	Saga     string       `json:"saga"`
+	OrderID  string       `json:"order_id,omitempty" doc:"Of the saga of an order"`
+	ReturnID string       `json:"return_id,omitempty" doc:"Of the saga of a return"`
+	State    string       `json:"state" enum:"running,completed,compensated,stuck"`
+	Steps    []sagaStep   `json:"steps"`
+	Waiting  *sagaWaiting `json:"waiting"`
+	Cause    string       `json:"cause,omitempty" doc:"Why it is stuck"`
 }
 
 type sagaStep struct {
@@ -57,12 +59,17 @@ func sagaRoutes(api huma.API, g *courante.SagaGraph, mounts []courante.Mount) {
 		if err != nil {
 			return nil, err
 		}
-		return &getSagaResponse{viewSaga(r.ID, status)}, nil
+		return &getSagaResponse{viewSaga(status)}, nil
 	})
 }
 
-func viewSaga(id string, s courante.SagaStatus) sagaView {
-	v := sagaView{OrderID: id, State: s.State, Cause: s.Cause, Steps: []sagaStep{}}
+func viewSaga(s courante.SagaStatus) sagaView {
+	v := sagaView{Saga: s.Saga, State: s.State, Cause: s.Cause, Steps: []sagaStep{}}
+	if s.Saga == orderSaga {
+		v.OrderID = s.ID
+	} else {
+		v.ReturnID = s.ID
+	}
 	for _, st := range s.Steps {
 		v.Steps = append(v.Steps, sagaStep{st.Name, st.Service, st.State, st.At, st.TraceID})
 	}

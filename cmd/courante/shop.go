@@ -15,8 +15,8 @@ import (
 	"github.com/courante-dev/courante/shop/shipping"
 )
 
-// sagaName is the shop's one saga.
-const sagaName = "order"
+// orderSaga is the saga that begins with an order.
+const orderSaga = "order"
 
 // boundedContext is what every context of the shop offers to the program.
 type boundedContext interface {

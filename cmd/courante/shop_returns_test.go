@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/shop"
 	"github.com/courante-dev/courante/shop/ordering"
 	"github.com/courante-dev/courante/shop/payment"
@@ -225,5 +226,86 @@ func TestWhatCostNothingIsReturnedWithoutTheProvider(t *testing.T) {
 		s.await("free", "returned")
 		s.wantLevel("gift", 1, 0)
 		s.wantKept("free", 0, nil)
+	})
+}
+
+// sagas says how the sagas stand that have to do with an order, or a return.
+func (s *system) sagas(key string) []courante.SagaStatus {
+	s.t.Helper()
+	var services []*courante.Service
+	for _, m := range s.mounts {
+		services = append(services, m.Service)
+	}
+	graphs, err := courante.BuildSagas(services)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sagas, err := courante.ReadSagas(s.t.Context(), graphs, s.mounts, key, time.Now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return sagas
+}
+
+func TestAReturnIsASagaOfItsOwn(t *testing.T) {
+	inShop(t, func(s *system) {
+		s.confirmed("o-1")
+		first := s.giveBack("o-1", `[{"line":1,"quantity":1}]`)
+		if got := s.sagas(first.ReturnID); len(got) != 1 || got[0].Saga != "return" || got[0].State != courante.SagaRunning {
+			t.Errorf("at once: %+v, want a running return", got)
+		}
+		time.Sleep(time.Second) // of the bubble's time
+		second := s.giveBack("o-1", `[{"line":1,"quantity":1}]`)
+		time.Sleep(time.Second)
+		got := s.sagas("o-1")
+		var ids []string
+		for _, saga := range got {
+			ids = append(ids, saga.Saga+" "+saga.ID)
+			if saga.State != courante.SagaCompleted || saga.Waiting != nil {
+				t.Errorf("saga %s %s: %s, waits for %+v", saga.Saga, saga.ID, saga.State, saga.Waiting)
+			}
+		}
+		if want := []string{"order o-1", "return " + first.ReturnID, "return " + second.ReturnID}; !slices.Equal(ids, want) {
+			t.Fatalf("sagas of the order: %q, want %q", ids, want)
+		}
+		var steps []string
+		for _, st := range got[1].Steps {
+			steps = append(steps, st.Service+": "+st.Name)
+		}
+		for _, want := range []string{"ordering: return", "inventory: restock what is returned", "payment: refund what is returned",
+			"payment: note that the return is refunded", "ordering: close the return", "notification: write that the return is complete"} {
+			if !slices.Contains(steps, want) {
+				t.Errorf("the return lacks %q: %q", want, steps)
+			}
+		}
+		if got := s.sagas(second.ReturnID); len(got) != 1 || got[0].ID != second.ReturnID {
+			t.Errorf("sagas of the return: %+v", got)
+		}
+	})
+}
+
+// A charge that was declined left nothing to undo.
+func TestADeclinedChargeFailedAndIsNotUndone(t *testing.T) {
+	inShop(t, func(s *system) {
+		s.stock("85123A", 10)
+		s.stock("71053", 1)
+		must[ordering.Placed](s, 201, "POST", "/v1/orders", orderBody("o-1", "tok_declined", "GB"))
+		s.await("o-1", "cancelled")
+		states := map[string]string{}
+		for _, st := range s.sagas("o-1")[0].Steps {
+			states[st.Name] = st.State
+		}
+		for name, want := range map[string]string{
+			"take the provider's answer": courante.StepFailed,
+			"reserve stock":              courante.StepUndone,
+		} {
+			if states[name] != want {
+				t.Errorf("%s: %s, want %s", name, states[name], want)
+			}
+		}
+		charge := states["charge"] + states["charge, the order being the last to hear of"] // one of them asked
+		if charge != courante.StepFailed {
+			t.Errorf("the charge: %s, want %s", charge, courante.StepFailed)
+		}
 	})
 }

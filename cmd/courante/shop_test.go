@@ -36,6 +36,7 @@ type system struct {
 	provider *outside.Provider
 	carrier  *outside.Carrier
 	db       *memory.Database
+	mounts   []courante.Mount
 	mails    string
 }
 
@@ -83,6 +84,7 @@ func (s *system) start() *courante.Runtime {
 	stock := inventory.New(inventory.Config{})
 	orders.Routes(s.gateway.API())
 	stock.Routes(s.gateway.API())
+	s.mounts = nil
 	cfg := courante.Config{Database: s.db, Logger: slog.New(slog.NewTextHandler(s.t.Output(), nil))}
 	for _, svc := range []*courante.Service{
 		orders.Service(),
@@ -91,8 +93,9 @@ func (s *system) start() *courante.Runtime {
 		shipping.New(shipping.Config{Carrier: s.carrier}).Service(),
 		notification.New(notification.Config{Mailer: folder}).Service(),
 	} {
-		cfg.Services = append(cfg.Services, courante.Mount{Service: svc, Store: s.db.Store(svc.Name())})
+		s.mounts = append(s.mounts, courante.Mount{Service: svc, Store: s.db.Store(svc.Name())})
 	}
+	cfg.Services = s.mounts
 	rt, err := courante.NewRuntime(cfg)
 	if err != nil {
 		s.t.Fatal(err)

@@ -163,7 +163,7 @@ func (s *system) openShop(ctx context.Context, url string, d deadlines) ([]bound
 		}
 		s.mounts = append(s.mounts, courante.Mount{Service: c.Service(), Store: store})
 	}
-	if s.saga, err = courante.BuildSaga(services(contexts), sagaName); err != nil {
+	if s.saga, err = courante.BuildSaga(services(contexts), orderSaga); err != nil {
 		return nil, err
 	}
 	s.p.step("database: %d logs, up to date after %s", len(s.mounts), short(time.Since(start)))

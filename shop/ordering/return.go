@@ -85,6 +85,7 @@ func (c *Context) declareReturns() {
 		Name:      "return",
 		Starts:    shop.ReturnRequested{}.EventType(),
 		Completed: emits(shop.ReturnCompleted{}),
+		Keys:      []string{"order_id"},
 	})
 	c.giveBack = courante.NewCommand(c.svc, returning)
 
