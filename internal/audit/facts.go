@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 )
 
@@ -10,6 +11,8 @@ type amount struct {
 	Amount   int64  `json:"amount"`
 	Currency string `json:"currency"`
 }
+
+func (m amount) String() string { return fmt.Sprintf("%d %s", m.Amount, m.Currency) }
 
 type orderCreated struct {
 	OrderID    string      `json:"order_id"`
@@ -31,12 +34,25 @@ type orderLine struct {
 	Kind      string `json:"kind"`
 }
 
+// goods is the kind of a line that comes from stock and is shipped.
 const goods = "goods"
 
 type orderEnded struct {
 	Total    amount `json:"total"`
 	Tracking string `json:"tracking"`
 	Refunded amount `json:"refunded"`
+}
+
+type returnRequested struct {
+	ReturnID  string         `json:"return_id"`
+	Lines     []returnedLine `json:"lines"`
+	Refund    amount         `json:"refund"`
+	GoodsLeft int64          `json:"goods_left"`
+}
+
+type returnedLine struct {
+	Line int `json:"line"` // of the order, counted from 1
+	orderLine
 }
 
 // facts is what the events of an order say, whoever's they are. What did not
@@ -48,41 +64,51 @@ type facts struct {
 	cancelled *orderEnded
 	returned  bool
 
-	reserved, rejected, released, issued *event
+	reserved, released, issued *event
 
-	requested bool
+	requested bool // of the provider
 	processed *amount
-	declined  bool
 	voided    *amount
 	settled   *amount
 
 	arranged          *event
 	tracking          string
 	shippingCancelled bool
-	past              [][]string // types by stream, each once, in order
+
+	returns []returnFacts
 }
 
-// learn reads the facts from the events.
-func (a *auditor) learn(d *dossier) (f facts) {
-	f.past = make([][]string, len(d.events))
-	for i := range d.events {
-		for j := range d.events[i] {
-			e := &d.events[i][j]
-			if !slices.Contains(f.past[i], e.typ) {
-				f.past[i] = append(f.past[i], e.typ)
+// returnFacts is what the events say of one return.
+type returnFacts struct {
+	thread    *thread
+	requested *returnRequested
+	restocked *event
+	refunded  *amount
+	completed *event
+	closed    *event
+}
+
+// learn adds what a thread says.
+func (f *facts) learn(a *auditor, t *thread) {
+	var r *returnFacts
+	if t.returned != "" {
+		f.returns = append(f.returns, returnFacts{thread: t})
+		r = &f.returns[len(f.returns)-1]
+	}
+	for i := range t.events {
+		for j := range t.events[i] {
+			e := &t.events[i][j]
+			if r != nil {
+				r.learn(a, e)
+				f.returned = f.returned || e.typ == "shop.order_returned"
+			} else {
+				f.learnOf(a, e)
 			}
-			f.learn(a, e)
 		}
 	}
-	return f
 }
 
-func (f *facts) learn(a *auditor, e *event) {
-	var p struct {
-		Amount   amount `json:"amount"`
-		Refunded amount `json:"refunded"`
-		Tracking string `json:"tracking"`
-	}
+func (f *facts) learnOf(a *auditor, e *event) {
 	switch e.typ {
 	case "shop.order_created":
 		f.created, f.createdAt = decode[orderCreated](a, e), e
@@ -90,12 +116,8 @@ func (f *facts) learn(a *auditor, e *event) {
 		f.confirmed = decode[orderEnded](a, e)
 	case "shop.order_cancelled":
 		f.cancelled = decode[orderEnded](a, e)
-	case "shop.order_returned":
-		f.returned = true
 	case "shop.inventory_reserved":
 		f.reserved = e
-	case "shop.inventory_rejected":
-		f.rejected = e
 	case "shop.inventory_released":
 		f.released = e
 	case "shop.inventory_issued":
@@ -103,40 +125,44 @@ func (f *facts) learn(a *auditor, e *event) {
 	case "payment.requested":
 		f.requested = true
 	case "shop.payment_processed":
-		decodeTo(a, e, &p)
-		f.processed = &p.Amount
-	case "shop.payment_declined":
-		f.declined = true
+		f.processed = &decode[struct{ Amount amount }](a, e).Amount
 	case "payment.voided":
-		decodeTo(a, e, &p)
-		f.voided = &p.Refunded
+		f.voided = &decode[orderEnded](a, e).Refunded
 	case "shop.payment_settled":
-		decodeTo(a, e, &p)
-		f.settled = &p.Refunded
+		f.settled = &decode[orderEnded](a, e).Refunded
 	case "shop.shipping_arranged":
-		decodeTo(a, e, &p)
-		f.arranged, f.tracking = e, p.Tracking
+		f.arranged, f.tracking = e, decode[orderEnded](a, e).Tracking
 	case "shop.shipping_cancelled":
 		f.shippingCancelled = true
 	}
 }
 
-// decode reads an event's payload; nil if that fails.
+func (r *returnFacts) learn(a *auditor, e *event) {
+	switch e.typ {
+	case "shop.return_requested":
+		r.requested = decode[returnRequested](a, e)
+	case "shop.return_restocked":
+		r.restocked = e
+	case "shop.return_refunded":
+		r.refunded = &decode[struct{ Amount amount }](a, e).Amount
+	case "shop.return_completed":
+		r.completed = e
+	case "ordering.return_closed":
+		r.closed = e
+	}
+}
+
+// decode reads an event's payload. One that cannot be read is reported, and
+// what was read of it is likely to be reported as well.
 func decode[T any](a *auditor, e *event) *T {
 	v := new(T)
-	if !decodeTo(a, e, v) {
-		return nil
+	if err := readJSON(e.data, v); err != nil {
+		a.checks.streams.wrong(e.id, "its data cannot be read: %v", err)
 	}
 	return v
 }
 
-func decodeTo(a *auditor, e *event, v any) bool {
-	if err := json.Unmarshal(e.data, v); err != nil {
-		a.checks.streams.wrong(e.id, "its data cannot be read: %v", err)
-		return false
-	}
-	return true
-}
+func readJSON(data []byte, v any) error { return json.Unmarshal(data, v) }
 
 // wanted sums up the goods of an order by SKU.
 func (o *orderCreated) wanted() map[string]int64 {
@@ -151,4 +177,11 @@ func (o *orderCreated) wanted() map[string]int64 {
 
 func (o *orderCreated) hasGoods() bool {
 	return slices.ContainsFunc(o.Lines, func(l orderLine) bool { return l.Kind == goods })
+}
+
+func (o *orderCreated) sum() (sum int64) {
+	for _, l := range o.Lines {
+		sum += l.Quantity * l.UnitPrice
+	}
+	return sum
 }

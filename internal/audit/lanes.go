@@ -229,7 +229,7 @@ func (l *lanes) reachOf(subscriber string, e *event) (reach, courante.Lane) {
 
 func (l *lanes) laneOf(subscriber string, epoch *laneEpoch, e *event) (lane courante.Lane, in bool) {
 	_, in = slices.BinarySearch(epoch.types, e.typ)
-	return courante.Lane{Subscriber: subscriber, Log: e.log.name, Epoch: epoch.n, K: courante.LaneOf(e.of, epoch.lanes)}, in
+	return courante.Lane{Subscriber: subscriber, Log: e.log.name, Epoch: epoch.n, K: courante.LaneOf(e.lane(), epoch.lanes)}, in
 }
 
 // parked is a message that is set aside.

@@ -51,7 +51,7 @@ func (a *auditor) checkList(d *dossier) {
 	f := &d.facts
 	want := listedOrder{
 		id: d.id, customer: f.created.CustomerID, status: d.status(), currency: f.created.Total.Currency,
-		version: int64(len(d.stream(ordering))), total: f.created.Total.Amount, lines: len(f.created.Lines), created: f.createdAt.at,
+		version: int64(len(d.order)), total: f.created.Total.Amount, lines: len(f.created.Lines), created: f.createdAt.at,
 	}
 	if got := d.listed[0]; got.differs(want) {
 		c.wrong(name, "it says %+v, and the log says %+v", got, want)
@@ -78,8 +78,8 @@ var statuses = []struct{ typ, status string }{
 
 func (d *dossier) status() string {
 	for _, s := range statuses {
-		for _, typ := range d.facts.past[streamIndex(ordering)] {
-			if typ == s.typ {
+		for i := range d.order {
+			if d.order[i].typ == s.typ {
 				return s.status
 			}
 		}

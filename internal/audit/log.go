@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -236,8 +238,8 @@ func (l *eventLog) hashOf(n int64) (epoch int32, hash uint64, ok bool) {
 type event struct {
 	log      *eventLog
 	id       string // "log/stream@version", the causation of what follows
+	of       string // what it is read by: the id of its order, or of its stream
 	stream   string
-	of       string // the key: id part of the stream
 	version  int64
 	at       time.Time
 	typ      string
@@ -252,37 +254,53 @@ type event struct {
 
 func (e event) key() string { return e.of }
 
-// eventColumns are what scanEvent reads.
-const eventColumns = "stream, version, at, type, causation, data::text, notes::text, coalesce(tick, 0), position, epoch, xid::text::bigint, part"
+// lane is the id part of the stream, which says by which lane it goes.
+func (e *event) lane() string {
+	_, id, _ := strings.Cut(e.stream, ":")
+	return id
+}
+
+func inLogOrder(a, b event) int {
+	return cmp.Or(cmp.Compare(a.tick, b.tick), cmp.Compare(a.position, b.position))
+}
+
+// eventColumns are what scanEvent reads, after a key.
+const eventColumns = "stream, version, at, type, causation, data::text, notes::text, coalesce(tick, 0), position, epoch, xid::text::bigint"
 
 // openEvents reads the events of a category of streams, in the order of streams
-// and versions, which is that of the log's primary key. Whatever it hands out has
-// been counted and looked at as an event of a stream.
+// and versions, which is that of the log's primary key.
 func (a *auditor) openEvents(ctx context.Context, l *eventLog, category string) (*cursor[event], error) {
+	return a.openEventsBy(ctx, l, "audit "+l.name+" "+category, fmt.Sprintf("select substr(stream, %d), %s from %s.event where %s order by stream, version, part",
+		len(category)+2, eventColumns, l.schema, inCategory("stream", category)))
+}
+
+// openEventsBy reads events by a query. Whatever it hands out has been counted
+// and looked at as an event of a stream.
+func (a *auditor) openEventsBy(ctx context.Context, l *eventLog, name, sql string) (*cursor[event], error) {
 	var last event
-	// The characters after ':' is ';', so this is the range of the index.
-	where := fmt.Sprintf("stream >= %s and stream < %s", quote(category+":"), quote(category+";"))
-	return open(ctx, a.q, "audit "+l.name+" "+category,
-		"select "+eventColumns+" from "+l.schema+".event where "+where+" order by stream, version, part",
-		func(row pgx.CollectableRow) (event, error) {
-			e, err := a.scanEvent(row, l)
-			if err == nil {
-				a.checkEvent(&last, &e)
-				last = e
-			}
-			return e, err
-		})
+	return open(ctx, a.q, name, sql, func(row pgx.CollectableRow) (event, error) {
+		e, err := a.scanEvent(row, l)
+		if err == nil {
+			a.checkEvent(&last, &e)
+			last = e
+		}
+		return e, err
+	})
+}
+
+// inCategory is SQL for the streams of a category, as the range of the index
+// that they are: ';' is the character after ':'.
+func inCategory(column, category string) string {
+	return fmt.Sprintf("%[1]s >= '%[2]s:' and %[1]s < '%[2]s;'", column, strings.ReplaceAll(category, "'", "''"))
 }
 
 func (a *auditor) scanEvent(row pgx.CollectableRow, l *eventLog) (event, error) {
 	e := event{log: l}
 	var notes []byte
-	var part int
-	if err := row.Scan(&e.stream, &e.version, &e.at, &e.typ, &e.cause, &e.data, &notes, &e.tick, &e.position, &e.epoch, &e.xid, &part); err != nil {
+	if err := row.Scan(&e.of, &e.stream, &e.version, &e.at, &e.typ, &e.cause, &e.data, &notes, &e.tick, &e.position, &e.epoch, &e.xid); err != nil {
 		return e, err
 	}
-	e.id = fmt.Sprintf("%s/%s@%d", l.name, e.stream, e.version)
-	_, e.of, _ = strings.Cut(e.stream, ":")
+	e.id = l.name + "/" + e.stream + "@" + strconv.FormatInt(e.version, 10)
 	var err error
 	if e.notes, err = parseNotes(notes); err != nil {
 		a.checks.effects.wrong(e.id, "its notes cannot be read: %v", err)
@@ -315,6 +333,3 @@ func (a *auditor) checkEvent(last, e *event) {
 		c.wrong(e.id, "versions %d to %d are missing before it", before+1, e.version-1)
 	}
 }
-
-// quote makes a literal of SQL.
-func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -48,28 +48,25 @@ func (a *auditor) readMails(context.Context) error {
 	return nil
 }
 
-// checkMails checks that an order that has ended has its mail, and one only.
+// checkMails checks that each mail that was sent about an order or a return is
+// in the folder. That one was asked for at each end is a reaction like others.
 func (a *auditor) checkMails(d *dossier) {
-	c := a.checks.mails
 	if a.mails == nil {
 		return
 	}
-	n := streamIndex(notification)
-	for i := range d.events[n] {
-		e := &d.events[n][i]
-		if e.notes == nil {
-			continue
-		}
-		for _, r := range e.notes.Ask {
+	c := a.checks.mails
+	for i := range d.threads {
+		p := &d.threads[i].pending[notification]
+		for _, id := range p.asked {
 			c.LookedAt++
-			file := mailFile(r.ID)
+			file := mailFile(id)
 			_, there := a.mails[file]
 			if there {
 				a.mails[file] = true
 			}
-			sent := !slices.ContainsFunc(d.pending[n].effects, func(open effect) bool { return open.id == r.ID })
+			sent := !slices.ContainsFunc(p.effects, func(open effect) bool { return open.id == id })
 			if sent && !there {
-				c.wrong("mail "+file, "it was sent for %s and is not in the folder", e.id)
+				c.wrong("mail "+file, "%s was sent and is not in the folder", id)
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/big"
@@ -32,8 +31,8 @@ func (r ledgerRow) name() string { return fmt.Sprintf("%s %s %s%s", ledger, r.bo
 
 // openLedger reads a book in the order of the orders' ids.
 func (a *auditor) openLedger(ctx context.Context, book string) (*cursor[ledgerRow], error) {
-	sql := fmt.Sprintf(`select substr(key, %d), row::text from %s where book = %s and starts_with(key, %s) order by key collate "C"`,
-		len(keyPrefix)+1, ledger, quote(book), quote(keyPrefix))
+	sql := fmt.Sprintf(`select substr(key, %d), row::text from %s where book = '%s' and starts_with(key, '%s') order by key collate "C"`,
+		len(keyPrefix)+1, ledger, book, keyPrefix)
 	there, err := a.exists(ctx, ledger)
 	if err != nil {
 		return nil, err
@@ -49,18 +48,22 @@ func (a *auditor) openLedger(ctx context.Context, book string) (*cursor[ledgerRo
 
 // charge is what the provider's books say about one key.
 type charge struct {
-	State    string    `json:"state"`
-	Token    string    `json:"token"`
-	Amount   int64     `json:"amount"`
-	Currency string    `json:"currency"`
-	Due      time.Time `json:"due"`
+	State    string           `json:"state"`
+	Token    string           `json:"token"`
+	Amount   int64            `json:"amount"`
+	Currency string           `json:"currency"`
+	Due      time.Time        `json:"due"`
+	Refunds  map[string]int64 `json:"refunds"`
 }
 
-// taken is what the provider has taken, and given what of it it has given back.
+// sums is what the provider has taken, and what of it it has given back.
 func (c *charge) sums(now time.Time) (taken, given int64) {
 	switch {
 	case c.State == "approved", c.State == "pending" && !now.Before(c.Due):
-		return c.Amount, 0
+		for _, part := range c.Refunds {
+			given += part
+		}
+		return c.Amount, given
 	case c.State == "refunded":
 		return c.Amount, c.Amount
 	}
@@ -68,14 +71,14 @@ func (c *charge) sums(now time.Time) (taken, given int64) {
 }
 
 // Money is what became of the money of one currency, in minor units:
-// Taken = GivenBack + Shipped + UnderWay, where Shipped is of orders that ended
-// well, less what was returned of them.
+// Taken = GivenBack + Shipped + UnderWay. Shipped is of orders that ended well,
+// less what was given back for returns.
 type Money struct {
 	Currency  string   `json:"currency"`
 	Taken     *big.Int `json:"taken"`      // by the provider
 	GivenBack *big.Int `json:"given_back"` // by the provider
 	Shipped   *big.Int `json:"shipped"`
-	UnderWay  *big.Int `json:"under_way"` // taken for orders that have not ended
+	UnderWay  *big.Int `json:"under_way"` // taken for orders that have not ended; less than 0 when a refund is just being made
 }
 
 // money adds up by currency. Amounts are below 2^53 each and there is no bound
@@ -105,97 +108,124 @@ func (a *auditor) checkMoney(d *dossier) {
 	c := a.checks.money
 	c.LookedAt++
 	f, total := &d.facts, d.facts.created.Total
-	name := "order " + d.id
-	for _, end := range []*orderEnded{f.confirmed, f.cancelled} {
-		if end != nil && end.Total != total {
-			c.wrong(name, "it ended with a total of %s and began with %s", end.Total, total)
-		}
-	}
-	if sum := f.created.sum(); sum != total.Amount {
-		c.wrong(name, "its lines add up to %s and its total is %s", amount{sum, total.Currency}, total)
-	}
-	if f.processed != nil && *f.processed != total {
-		c.wrong(name, "%s were taken for it and its total is %s", f.processed, total)
-	}
-
-	var taken, given int64
+	a.checkAmounts(d)
+	var ch charge
+	row := d.name()
 	if len(d.charges) > 0 {
-		row := d.charges[0]
-		name = row.name()
-		var ch charge
-		if err := json.Unmarshal(row.data, &ch); err != nil {
-			c.wrong(name, "it cannot be read: %v", err)
+		row = d.charges[0].name()
+		if err := readJSON(d.charges[0].data, &ch); err != nil {
+			c.wrong(row, "it cannot be read: %v", err)
 			return
 		}
-		taken, given = ch.sums(a.now)
 		switch {
 		case !f.requested:
-			c.wrong(name, "the provider knows a charge that was never asked for")
+			c.wrong(row, "the provider knows a charge that was never asked for")
 		case ch.State == "voided": // perhaps before the charge came: then its amount is not known
 		case amount{ch.Amount, ch.Currency} != total:
-			c.wrong(name, "the provider was asked for %s and the order's total is %s", amount{ch.Amount, ch.Currency}, total)
+			c.wrong(row, "the provider was asked for %s and the order's total is %s", amount{ch.Amount, ch.Currency}, total)
 		case ch.Token != f.created.Payment.Token:
-			c.wrong(name, "the provider was given another token than the order's")
+			c.wrong(row, "the provider was given another token than the order's")
 		}
 	}
-	ours := f.given()
-	if f.cancelled != nil && f.cancelled.Refunded.Amount != ours {
-		c.wrong("order "+d.id, "it was cancelled with %s given back, and payment says %s", f.cancelled.Refunded, amount{ours, total.Currency})
+	taken, given := ch.sums(a.now)
+	ours, kept := f.given(), f.kept()
+	// What an open call has done at the provider, and we do not know yet.
+	early := a.checkRefunds(d, row, &ch)
+	pending := &d.threads[0].pending[payment]
+	if pending.open("charge") || pending.open("void") {
+		early += given - ours + kept - (taken - given)
+		given, taken = ours, kept+ours
 	}
-	kept := f.kept()
 	sums := a.money.of(total.Currency)
 	if f.confirmed != nil {
 		add(sums.Shipped, kept)
+		add(sums.UnderWay, -early)
 	} else {
-		add(sums.UnderWay, kept)
+		add(sums.UnderWay, kept-early)
 	}
-	if d.open(payment, "charge") || d.open(payment, "void") || d.open(payment, "refund") {
-		add(sums.UnderWay, taken-given-kept)
-		return
-	}
+	given -= early
 	if taken-given != kept || given != ours {
-		c.wrong(name, "the provider took %s and gave %s back; our events say %s and %s",
+		c.wrong(row, "the provider took %s and gave %s back; our events say %s and %s",
 			amount{taken, total.Currency}, amount{given, total.Currency}, amount{kept + ours, total.Currency}, amount{ours, total.Currency})
 	}
 	switch {
 	case f.cancelled != nil && kept != 0:
-		c.wrong(name, "%s are kept for an order that was cancelled", amount{kept, total.Currency})
+		c.wrong(row, "%s are kept for an order that was cancelled", amount{kept, total.Currency})
 	case f.confirmed != nil && f.processed == nil:
-		c.wrong(name, "the order was confirmed and never paid")
+		c.wrong(row, "the order was confirmed and never paid")
 	}
+}
+
+// checkAmounts checks that all events name the amounts that follow from the lines.
+func (a *auditor) checkAmounts(d *dossier) {
+	c, f, total := a.checks.money, &d.facts, d.facts.created.Total
+	for _, end := range []*orderEnded{f.confirmed, f.cancelled} {
+		if end != nil && end.Total != total {
+			c.wrong(d.name(), "it ended with a total of %s and began with %s", end.Total, total)
+		}
+	}
+	if sum := f.created.sum(); sum != total.Amount {
+		c.wrong(d.name(), "its lines add up to %s and its total is %s", amount{sum, total.Currency}, total)
+	}
+	if f.processed != nil && *f.processed != total {
+		c.wrong(d.name(), "%s were taken for it and its total is %s", f.processed, total)
+	}
+	if f.cancelled != nil && f.cancelled.Refunded.Amount != f.given() {
+		c.wrong(d.name(), "it was cancelled with %s given back, and payment says %s", f.cancelled.Refunded, amount{f.given(), total.Currency})
+	}
+}
+
+// checkRefunds compares the parts of a charge that were given back with the
+// returns of its order. It returns what the provider has given back on account of
+// calls that are still open.
+func (a *auditor) checkRefunds(d *dossier, row string, ch *charge) (early int64) {
+	c := a.checks.money
+	known := map[string]bool{}
+	for _, r := range d.facts.returns {
+		key := keyPrefix + d.id + "/return:" + r.thread.returned
+		known[key] = true
+		given, there := ch.Refunds[key]
+		switch {
+		case r.thread.pending[payment].open("refund"):
+			early += given
+		case r.refunded == nil && there:
+			c.wrong(row, "the provider has a refund of %d under %s that was never asked for", given, key)
+		case r.refunded != nil && given != r.refunded.Amount:
+			c.wrong(row, "the provider gave %d back under %s; our event says %s", given, key, r.refunded)
+		}
+	}
+	for key, given := range ch.Refunds {
+		if !known[key] {
+			c.wrong(row, "the provider gave %d back under %s, and there is no such return", given, key)
+		}
+	}
+	return early
 }
 
 // given is what our events say was given back.
-func (f *facts) given() int64 {
+func (f *facts) given() (sum int64) {
 	switch {
 	case f.settled != nil:
-		return f.settled.Amount
+		sum = f.settled.Amount
 	case f.voided != nil:
-		return f.voided.Amount
+		sum = f.voided.Amount
 	}
-	return 0
-}
-
-// kept is what our events say is kept: what was taken, known to us or not, is
-// gone with what was given back.
-func (f *facts) kept() int64 {
-	switch {
-	case f.processed == nil:
-		return 0
-	case f.voided != nil || f.settled != nil:
-		return f.processed.Amount - f.given()
-	}
-	return f.processed.Amount
-}
-
-func (o *orderCreated) sum() (sum int64) {
-	for _, l := range o.Lines {
-		sum += l.Quantity * l.UnitPrice
+	for _, r := range f.returns {
+		if r.refunded != nil {
+			sum += r.refunded.Amount
+		}
 	}
 	return sum
 }
 
-func (m amount) String() string { return fmt.Sprintf("%d %s", m.Amount, m.Currency) }
+// kept is what our events say is kept. What was given back was taken, whether
+// or not we had heard of it by then.
+func (f *facts) kept() int64 {
+	if f.processed == nil {
+		return 0
+	}
+	return f.processed.Amount - f.given()
+}
 
 // readTotals adds up the provider's books, without looking at any order, and
 // compares with what the orders came to.
@@ -222,7 +252,8 @@ func (a *auditor) readTotals(ctx context.Context) error {
 	rows, err = a.q.Query(ctx, `
 		select row->>'currency',
 		       coalesce(sum((row->>'amount')::bigint), 0)::text,
-		       coalesce(sum((row->>'amount')::bigint) filter (where row->>'state' = 'refunded'), 0)::text
+		       coalesce(sum(case when row->>'state' = 'refunded' then (row->>'amount')::bigint
+		                         else (select sum(value::bigint) from json_each_text(row->'refunds')) end), 0)::text
 		from `+ledger+` where book = 'charges'
 		  and (row->>'state' in ('approved', 'refunded') or row->>'state' = 'pending' and (row->>'due')::timestamptz <= $1)
 		group by 1`, a.now)

@@ -39,8 +39,9 @@ type pending struct {
 }
 
 type deadline struct {
-	name string
-	due  time.Time
+	stream string // with its log
+	name   string
+	due    time.Time
 }
 
 type effect struct {
@@ -69,7 +70,7 @@ func (p *pending) add(e *event, c *Check) {
 	for _, s := range e.notes.Set {
 		c.LookedAt++
 		p.deadlines = slices.DeleteFunc(p.deadlines, func(d deadline) bool { return d.name == s.Name })
-		p.deadlines = append(p.deadlines, deadline{s.Name, s.Due})
+		p.deadlines = append(p.deadlines, deadline{e.log.name + "/" + e.stream, s.Name, s.Due})
 	}
 	for _, r := range e.notes.Ask {
 		c.LookedAt++

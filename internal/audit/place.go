@@ -6,17 +6,16 @@ import (
 	"time"
 )
 
-// checkOpen looks at what an order waits for.
-func (a *auditor) checkOpen(d *dossier) {
-	for i := range d.pending {
-		p := &d.pending[i]
-		log := orderStreams[i].log
+// checkOpen looks at what a saga waits for.
+func (a *auditor) checkOpen(d *dossier, t *thread) {
+	for i := range t.pending {
+		p := &t.pending[i]
 		bounded := false // by a deadline that is not overdue
 		for _, dl := range p.deadlines {
 			overdue := a.late(dl.due)
 			bounded = bounded || !overdue
 			if overdue {
-				a.checks.effects.wrong(log+"/"+orderStreams[i].category+":"+d.id, "%s passed, and nothing came of it", dl)
+				a.checks.effects.wrong(dl.stream, "%s passed, and nothing came of it", dl)
 				d.wrong = true
 			} else {
 				d.waits = append(d.waits, wait{what: dl.name})
@@ -24,9 +23,9 @@ func (a *auditor) checkOpen(d *dossier) {
 		}
 		for _, r := range p.effects {
 			overdue := !bounded && a.late(r.asked)
-			what := "effect " + r.name + " of " + log
+			what := "effect " + r.name + " of " + names[i]
 			if overdue {
-				what = fmt.Sprintf("the other side of %s does not answer %s, asked at %s", log, r.id, r.asked.UTC().Format(time.RFC3339))
+				what = fmt.Sprintf("the other side of %s does not answer %s, asked at %s", names[i], r.id, r.asked.UTC().Format(time.RFC3339))
 			}
 			d.waits = append(d.waits, wait{what, overdue})
 		}
@@ -37,43 +36,63 @@ func (a *auditor) checkOpen(d *dossier) {
 func (a *auditor) place(d *dossier) {
 	c := a.checks.orders
 	c.LookedAt++
-	name := "order " + d.id
 	if cause := a.stuckOn(d); cause != "" {
-		c.stuck(name, "%s", cause)
+		c.stuck(d.name(), "%s", cause)
 		a.orders.Stuck++
 		return
 	}
 	f := &d.facts
+	open := "" // the first saga of it that has not ended
+	switch {
+	case f.confirmed == nil && f.cancelled == nil:
+		open = d.name()
+	default:
+		for _, r := range f.returns {
+			if r.completed == nil || r.closed == nil {
+				open = r.thread.name(d)
+				break
+			}
+		}
+	}
 	switch {
 	case f.confirmed != nil && f.cancelled != nil:
-		c.wrong(name, "it is both confirmed and cancelled")
+		c.wrong(d.name(), "it is both confirmed and cancelled")
 		a.orders.Wrong++
-	case f.returned:
-		a.orders.Returned++
-	case f.confirmed != nil:
-		a.orders.Confirmed++
+	case open != "" && d.wrong:
+		c.wrong(open, "it has not ended; see what else is reported of it")
+		a.orders.Wrong++
+	case open != "" && len(d.waits) == 0:
+		c.wrong(open, "it has not ended, and nothing is to come that would end it, since %s", d.last().UTC().Format(time.RFC3339))
+		a.orders.Wrong++
+	case open != "":
+		a.orders.UnderWay++
 	case f.cancelled != nil:
 		a.orders.Cancelled++
-	case d.wrong:
-		c.wrong(name, "it has not ended; see what else is reported of it")
-		a.orders.Wrong++
-	case len(d.waits) == 0:
-		c.wrong(name, "it has not ended, and nothing is to come that would end it, since %s", d.last().UTC().Format(time.RFC3339))
-		a.orders.Wrong++
+	case f.returned:
+		a.orders.Returned++
 	default:
-		a.orders.UnderWay++
+		a.orders.Confirmed++
 	}
+}
+
+func (d *dossier) last() (at time.Time) {
+	for i := range d.threads {
+		if last := d.threads[i].last(); last.After(at) {
+			at = last
+		}
+	}
+	return at
 }
 
 // stuckOn is why an order needs somebody's help; "" if it does not.
 func (a *auditor) stuckOn(d *dossier) string {
-	for _, s := range a.services {
-		for _, events := range d.events {
-			for i := range events {
-				for _, p := range a.parked[parkedKey(s.name, events[i].id)] {
+	if len(a.parked) > 0 {
+		for _, s := range a.services {
+			for id := range d.byID {
+				for _, p := range a.parked[parkedKey(s.name, id)] {
 					if p.cause != "" && !p.retried {
 						cause, _, _ := strings.Cut(p.cause, "\n")
-						return fmt.Sprintf("%s has parked %s (%q): %s", s.name, events[i].id, p.reaction, cause)
+						return fmt.Sprintf("%s has parked %s (%q): %s", s.name, id, p.reaction, cause)
 					}
 				}
 			}

@@ -4,45 +4,46 @@ import (
 	"strings"
 )
 
-// checkReactions checks what each context did about the events of an order
-// against what it declares: nothing twice, nothing undeclared, and nothing left
-// out by a lane that is past it.
-func (a *auditor) checkReactions(d *dossier) {
-	for _, s := range a.services {
-		i := streamOf(s)
-		if i < 0 {
+// checkReactions checks what each context did in a saga against what it
+// declares: nothing twice, nothing undeclared, and nothing left out by a lane
+// that is past it.
+func (a *auditor) checkReactions(d *dossier, t *thread) {
+	for i, name := range names {
+		s := a.service(name)
+		if s == nil {
 			continue
 		}
-		d.past[i] = append(d.past[i][:0], 0)
-		for j := range d.events[i] {
-			e := &d.events[i][j]
+		t.past[i] = append(t.past[i], 0)
+		for j := range t.events[i] {
+			e := &t.events[i][j]
 			bit := s.bits[e.typ]
 			if bit == 0 {
 				a.checks.reactions.wrong(e.id, "%s does not declare events of type %s", s.name, e.typ)
 			}
-			d.past[i] = append(d.past[i], d.past[i][j]|bit)
+			t.past[i] = append(t.past[i], t.past[i][j]|bit)
 		}
-		a.checkCauses(d, s, i)
-		for _, from := range d.events {
-			a.checkHandled(d, s, i, from)
+		a.checkCauses(d, t, s, i)
+		for _, from := range t.events {
+			a.checkHandled(d, t, s, i, from)
 		}
 	}
 }
 
-func streamOf(s *service) int {
-	for i := range orderStreams {
-		if orderStreams[i].log == s.name {
-			return i
+// service is the service of that name; nil if no manifest is of it.
+func (a *auditor) service(name string) *service {
+	for _, s := range a.services {
+		if s.name == name {
+			return s
 		}
 	}
-	return -1
+	return nil
 }
 
-// checkCauses checks the events of one stream, in groups that one cause led to:
+// checkCauses checks the events of one context, in groups that one cause led to:
 // the cause is there, and its steps explain the group.
-func (a *auditor) checkCauses(d *dossier, s *service, i int) {
+func (a *auditor) checkCauses(d *dossier, t *thread, s *service, i int) {
 	c := a.checks.reactions
-	events := d.events[i]
+	events := t.events[i]
 	for first := 0; first < len(events); {
 		n := first + 1
 		for n < len(events) && events[n].cause == events[first].cause {
@@ -50,20 +51,20 @@ func (a *auditor) checkCauses(d *dossier, s *service, i int) {
 		}
 		e := &events[first]
 		c.LookedAt++
-		t, known := d.triggerOf(e, i)
+		trigger, known := d.triggerOf(e, &t.pending[i])
 		var emitted []set
 		for j := first; j < n; j++ {
-			if (t.kind == "effect" || t.kind == "deadline") && events[j].typ == closedType {
+			if (trigger.kind == "effect" || trigger.kind == "deadline") && events[j].typ == closedType {
 				continue // the runtime's record that nothing else came of it
 			}
 			emitted = append(emitted, s.bits[events[j].typ])
 		}
 		switch {
-		case d.twice(i, first, n):
+		case twice(events, first, n):
 			c.wrong(e.id, "%s came of %s before: it was handled twice", e.typ, e.cause)
 		case !known:
 			c.wrong(e.id, "its cause %s is not in the log", e.cause)
-		case !explains(s.steps[t], d.past[i][first], emitted, 0):
+		case !explains(s.steps[trigger], t.past[i][first], emitted, 0):
 			c.wrong(e.id, "%s declares no step by which %s leads to %s here", s.name, e.cause, types(events[first:n]))
 		}
 		first = n
@@ -72,8 +73,7 @@ func (a *auditor) checkCauses(d *dossier, s *service, i int) {
 
 // twice reports whether the cause of a group led to events of its types before.
 // A deadline of one name may be set again and so pass again.
-func (d *dossier) twice(i, first, n int) bool {
-	events := d.events[i]
+func twice(events []event, first, n int) bool {
 	if strings.Contains(events[first].cause, "/deadline/") {
 		return false
 	}
@@ -89,17 +89,17 @@ func (d *dossier) twice(i, first, n int) bool {
 
 // triggerOf tells from its cause what ran the step that emitted an event; false
 // if the cause is not there.
-func (d *dossier) triggerOf(e *event, stream int) (trigger, bool) {
+func (d *dossier) triggerOf(e *event, p *pending) (trigger, bool) {
 	if strings.HasPrefix(e.cause, "command:") {
 		return trigger{kind: "command"}, true
 	}
-	if at, ok := d.byID[e.cause]; ok {
-		return trigger{"event", d.events[at.stream][at.at].typ}, true
+	if cause := d.byID[e.cause]; cause != nil {
+		return trigger{"event", cause.typ}, true
 	}
 	if name, ok := strings.CutPrefix(e.cause, e.stream+"/deadline/"); ok {
 		return trigger{"deadline", name}, true
 	}
-	for _, id := range d.pending[stream].asked {
+	for _, id := range p.asked {
 		if id == e.cause {
 			return trigger{"effect", id[strings.LastIndexByte(id, '/')+1:]}, true
 		}
@@ -108,11 +108,11 @@ func (d *dossier) triggerOf(e *event, stream int) (trigger, bool) {
 }
 
 // checkHandled checks that a service did what it is bound to do about the events
-// of one stream. Whether a step was bound depends on what had happened before;
+// of one context. Whether a step was bound depends on what had happened before;
 // when a lane came to an event without a trace is not recorded, but it was after
 // what came of the events before, and before what came of those after it.
-func (a *auditor) checkHandled(d *dossier, s *service, i int, from []event) {
-	own := d.events[i]
+func (a *auditor) checkHandled(d *dossier, t *thread, s *service, i int, from []event) {
+	own := t.events[i]
 	for j := range from {
 		e := &from[j]
 		steps := s.event[e.typ]
@@ -124,31 +124,28 @@ func (a *auditor) checkHandled(d *dossier, s *service, i int, from []event) {
 			continue
 		}
 		a.checks.reactions.LookedAt++
-		first, last := led(own, e)
-		if first >= 0 {
-			if reach == ahead && len(a.parked[parkedKey(s.name, e.id)]) == 0 {
+		aside := len(a.parked[parkedKey(s.name, e.id)]) > 0
+		if first, last := led(own, e); first >= 0 {
+			if reach == ahead && !aside {
 				a.checks.reactions.wrong(own[last].id, "%s led to it, but %s is only at %s: its progress was lost", e.id, laneName(lane), a.lanes.last[lane])
 			}
 			continue
 		}
-		if aside := a.parked[parkedKey(s.name, e.id)]; len(aside) > 0 {
+		if aside {
 			d.waits = append(d.waits, wait{what: s.name + " to try " + e.id + " again"})
 			continue
 		}
 		low, high := window(own, from, j)
-		bound := a.boundWithin(d, s, steps, i, low, high)
+		bound := boundWithin(steps, t.past[i][low:high+1])
 		switch {
 		case bound == nil:
 		case reach == passed:
 			a.checks.reactions.wrong(e.id, "%s is past it, and %s did not %q", laneName(lane), s.name, bound.name)
 			d.wrong = true
+		case a.late(e.at):
+			d.waits = append(d.waits, wait{s.name + " to " + bound.name + ": " + laneName(lane) + " is at " + a.lanes.last[lane].String() + " and behind " + e.id, true})
 		default:
-			overdue := a.late(e.at)
-			what := s.name + " to " + bound.name
-			if overdue {
-				what += ": " + laneName(lane) + " is at " + a.lanes.last[lane].String() + " and behind " + e.id
-			}
-			d.waits = append(d.waits, wait{what, overdue})
+			d.waits = append(d.waits, wait{what: s.name + " to " + bound.name})
 		}
 	}
 }
@@ -168,14 +165,15 @@ func led(own []event, by *event) (first, last int) {
 	return first, last
 }
 
-// window is between which of its own events a service came to event j of a
-// stream: after low of them at least, and high at most.
+// window is between which of its own events a service came to event j of those
+// that it gets: after low of them at least, and high at most. It came to those
+// of the same stream in their order.
 func window(own, from []event, j int) (low, high int) {
 	high = len(own)
 	for k := range from {
 		first, last := led(own, &from[k])
 		switch {
-		case first < 0:
+		case first < 0 || from[k].stream != from[j].stream:
 		case k < j:
 			low = max(low, last+1)
 		case k > j:
@@ -188,14 +186,13 @@ func window(own, from []event, j int) (low, high int) {
 	return low, max(low, high)
 }
 
-// boundWithin returns a step that had to emit something wherever in the window
-// the event came; nil if there is a place where none had to.
-func (a *auditor) boundWithin(d *dossier, s *service, steps []step, i, low, high int) *step {
-	var found *step
-	for at := low; at <= high; at++ {
+// boundWithin returns a step that had to emit something after whichever of the
+// pasts the event came; nil if there is one after which none had to.
+func boundWithin(steps []step, pasts []set) (found *step) {
+	for _, past := range pasts {
 		found = nil
 		for k := range steps {
-			if steps[k].bound(d.past[i][at]) {
+			if steps[k].bound(past) {
 				found = &steps[k]
 				break
 			}

@@ -27,7 +27,7 @@ func (a *auditor) readReplies(ctx context.Context) error {
 			union all
 			select key, format('order %s is not in the log at version %s', body->>'order_id', coalesce(body->>'version', '1')) from `+l.schema+`.reply r
 			where body->>'order_id' is not null and not exists (
-				select from `+a.logs[ordering].schema+`.event e
+				select from `+a.logs[names[ordering]].schema+`.event e
 				where e.stream = 'order:' || (body->>'order_id') and e.version = coalesce((body->>'version')::bigint, 1))
 			order by 1`)
 		if err != nil {

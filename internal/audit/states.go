@@ -2,135 +2,157 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"reflect"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// folds says how the states of each category follow from the data of events: a
-// field of the state takes that of an event, named by path. What happened is in
-// "past" of each.
-var folds = map[string]map[string]map[string]string{
-	"order": {
-		"shop.order_created":       {"customer_id": "customer_id", "total": "total", "fingerprint": "fingerprint", "refunded.currency": "total.currency"},
-		"ordering.order_shipped":   {"tracking": "tracking"},
-		"shop.order_cancelling":    {"reason": "reason"},
-		"ordering.payment_settled": {"refunded.amount": "refunded.amount"},
-		"shop.order_cancelled":     {"reason": "reason"},
-	},
-	"payment": {
-		"payment.order_noted":    {"customer_id": "customer_id", "token": "token", "amount": "amount"},
-		"payment.requested":      {"customer_id": "customer_id", "amount": "amount"},
-		"shop.payment_processed": {"amount": "amount"},
-		"payment.voided":         {"refunded": "refunded"},
-		"shop.payment_settled":   {"refunded": "refunded"},
-	},
-	"shipment": {
-		"shipping.order_noted": {"customer_id": "customer_id", "ship_to": "ship_to", "has_goods": "has_goods"},
-	},
-	"mail": {},
+// storedState is a row of the stored states of a context.
+type storedState struct {
+	of      string // what it is read by, as that of an event
+	stream  string
+	row     int64
+	version int64
+	data    []byte
+	open    []byte
+	table   string
 }
 
-// readSnapshots folds again each stream that has a baseline, and compares.
-func (a *auditor) readSnapshots(ctx context.Context) error {
-	for _, s := range a.services {
-		l := a.log(s)
-		rows, err := a.q.Query(ctx, "select stream, version, data::text, open::text from "+l.schema+".snapshot order by stream, version")
-		if err != nil {
-			return err
-		}
-		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (storedState, error) {
-			s := storedState{table: l.schema + ".snapshot"}
-			return s, row.Scan(&s.stream, &s.version, &s.data, &s.open)
-		})
-		if err != nil {
-			return err
-		}
-		for i := range list {
-			if err := a.checkSnapshot(ctx, l, &list[i]); err != nil {
-				return err
-			}
-		}
+func (s storedState) key() string  { return s.of }
+func (s storedState) name() string { return s.table + " " + s.stream }
+
+const stateColumns = "stream, row_version, version, data::text, open::text"
+
+// openStored reads stored states of a category by their ids.
+func (a *auditor) openStored(ctx context.Context, l *eventLog, category string) (*cursor[storedState], error) {
+	return openStates(ctx, a.q, l, "audit "+l.name+" states "+category, fmt.Sprintf("select substr(stream, %d), %s from %s.state where %s order by stream",
+		len(category)+2, stateColumns, l.schema, inCategory("stream", category)))
+}
+
+// openStoredReturns reads stored states of returns by the ids of their orders.
+func (a *auditor) openStoredReturns(ctx context.Context, l *eventLog) (*cursor[storedState], error) {
+	return openStates(ctx, a.q, l, "audit "+l.name+" states of returns", fmt.Sprintf(
+		`select coalesce(r.of, ''), %s from %s.state left join %s using (stream) where %s order by coalesce(r.of, '') collate "C", stream`,
+		stateColumns, l.schema, a.ofReturns(), inCategory("stream", returnCategory)))
+}
+
+func openStates(ctx context.Context, q Querier, l *eventLog, name, sql string) (*cursor[storedState], error) {
+	return open(ctx, q, name, sql, func(row pgx.CollectableRow) (storedState, error) {
+		s := storedState{table: l.schema + ".state"}
+		return s, row.Scan(&s.of, &s.stream, &s.row, &s.version, &s.data, &s.open)
+	})
+}
+
+// checkStates compares what inventory has stored of an order and of its returns
+// with their events.
+func (a *auditor) checkStates(d *dossier) {
+	rows := map[string]*storedState{}
+	for i := range d.stored {
+		rows[d.stored[i].stream] = &d.stored[i]
 	}
-	return nil
+	for i := range d.threads {
+		t := &d.threads[i]
+		stream := orderCategory[inventory] + ":" + d.id
+		if t.returned != "" {
+			stream = returnCategory + ":" + t.returned
+		}
+		row := rows[stream]
+		delete(rows, stream)
+		if row == nil {
+			if len(t.events[inventory]) > 0 {
+				a.checks.states.wrong(a.logs[names[inventory]].schema+".state "+stream, "it is missing")
+			}
+			continue
+		}
+		a.checkStored(row, t.events[inventory], &t.pending[inventory])
+		a.checkReservation(d, t, row)
+	}
+	for _, row := range rows {
+		a.checks.states.wrong(row.name(), "it has no events")
+	}
 }
 
-func (a *auditor) checkSnapshot(ctx context.Context, l *eventLog, row *storedState) error {
+// checkReservation checks what is set aside for an order, or remembered of a
+// return.
+func (a *auditor) checkReservation(d *dossier, t *thread, row *storedState) {
 	c := a.checks.states
-	c.LookedAt++
-	name := fmt.Sprintf("%s, version %d", row.name(), row.version)
-	rows, err := a.q.Query(ctx, "select "+eventColumns+" from "+l.schema+".event where stream = $1 and version <= $2 order by version", row.stream, row.version)
-	if err != nil {
-		return err
+	var r struct {
+		Items []struct {
+			SKU      string `json:"sku"`
+			Quantity int64  `json:"quantity"`
+		} `json:"items"`
+		Past []string `json:"past"`
 	}
-	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (event, error) { return a.scanEvent(row, l) })
-	if err != nil {
-		return err
+	if err := readJSON(row.data, &r); err != nil {
+		c.wrong(row.name(), "it cannot be read: %v", err)
+		return
 	}
-	if int64(len(events)) != row.version {
-		c.wrong(name, "its stream has %d events", len(events))
-		return nil
+	f := &d.facts
+	want := map[string]int64{}
+	if t.returned == "" && f.reserved != nil && f.released == nil && f.issued == nil {
+		want = f.created.wanted()
 	}
-	var p pending
-	var quiet Check // the stream itself was looked at before
-	for i := range events {
-		p.add(&events[i], &quiet)
+	got := map[string]int64{}
+	for _, it := range r.Items {
+		got[it.SKU] += it.Quantity
 	}
-	a.checkWaits(name, row.open, &p)
-	category, _, _ := strings.Cut(row.stream, ":")
-	fields, known := folds[category]
-	if !known {
-		return nil
+	if !maps.Equal(got, want) {
+		c.wrong(row.name(), "it holds %v, and the log says %v", got, want)
 	}
-	var stored struct {
-		State map[string]any `json:"state"`
-	}
-	if err := json.Unmarshal(row.data, &stored); err != nil {
-		c.wrong(name, "it cannot be read: %v", err)
-		return nil
-	}
-	for path, want := range folded(fields, events) {
-		got := at(stored.State, path)
-		if !reflect.DeepEqual(got, want) && !(got == nil && reflect.ValueOf(want).IsZero()) {
-			c.wrong(name, "its %s is %v, and the log says %v", path, got, want)
-		}
-	}
-	return nil
-}
-
-// folded is the state after the events, by path.
-func folded(fields map[string]map[string]string, events []event) map[string]any {
-	state := map[string]any{}
-	past := []any{}
-	for i := range events {
-		e := &events[i]
-		var data map[string]any
-		if json.Unmarshal(e.data, &data) != nil {
-			continue // reported when the stream was read
-		}
-		for to, from := range fields[e.typ] {
-			if v := at(data, from); v != nil {
-				state[to] = v
-			}
-		}
-		if e.typ != closedType && !slices.Contains(past, any(e.typ)) {
+	var past []string
+	for _, e := range t.events[inventory] {
+		if !slices.Contains(past, e.typ) {
 			past = append(past, e.typ)
 		}
 	}
-	state["past"] = past
-	return state
+	if !slices.Equal(r.Past, past) {
+		c.wrong(row.name(), "it says that %v happened, and the log says %v", r.Past, past)
+	}
 }
 
-// at is the value at a path of names; nil if there is none.
-func at(value map[string]any, path string) any {
-	first, rest, more := strings.Cut(path, ".")
-	if !more {
-		return value[first]
+// checkStored checks what every stored state has in common.
+func (a *auditor) checkStored(row *storedState, stream []event, p *pending) {
+	c := a.checks.states
+	c.LookedAt++
+	if row.version != int64(len(stream)) {
+		c.wrong(row.name(), "it is at version %d, and its stream has %d events", row.version, len(stream))
 	}
-	inner, _ := value[first].(map[string]any)
-	return at(inner, rest)
+	if row.row < 1 {
+		c.wrong(row.name(), "its row version is %d", row.row)
+	}
+	a.checkWaits(row.name(), row.open, p)
+}
+
+// checkWaits compares what a state says is open with the notes of its stream.
+func (a *auditor) checkWaits(name string, text []byte, p *pending) {
+	var o struct {
+		Deadlines []struct{ Name string } `json:"deadlines"`
+		Effects   []struct{ ID string }   `json:"effects"`
+	}
+	if text != nil {
+		if err := readJSON(text, &o); err != nil {
+			a.checks.states.wrong(name, "what it waits for cannot be read: %v", err)
+			return
+		}
+	}
+	var got, want []string
+	for _, d := range o.Deadlines {
+		got = append(got, "deadline "+d.Name)
+	}
+	for _, e := range o.Effects {
+		got = append(got, "effect "+e.ID)
+	}
+	for _, d := range p.deadlines {
+		want = append(want, "deadline "+d.name)
+	}
+	for _, e := range p.effects {
+		want = append(want, "effect "+e.id)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		a.checks.states.wrong(name, "it waits for %v, and the log says %v", got, want)
+	}
 }

@@ -3,12 +3,8 @@ package audit
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // stock is the fold of all that changed the stock.
@@ -58,117 +54,37 @@ func (s *stock) add(e *event, sku string, onHand, reserved int64, told *level) {
 	})
 }
 
-// order adds what an order did to the stock. The events of inventory name the
-// order; how many pieces of what it wants is in its own event.
-func (s *stock) order(_ *auditor, d *dossier) {
+// order adds what an order and its returns did to the stock. The events of
+// inventory name the order; how many pieces of what it wants is in its own event.
+func (s *stock) order(d *dossier) {
 	f := &d.facts
-	if f.reserved == nil {
-		return
-	}
-	for sku, n := range f.created.wanted() {
-		s.add(f.reserved, sku, 0, n, nil)
-		if f.released != nil {
-			s.add(f.released, sku, 0, -n, nil)
-		}
-		if f.issued != nil {
-			s.add(f.issued, sku, -n, -n, nil)
-		}
-	}
-}
-
-// checkReservation compares the stored reservation of an order with its events.
-func (a *auditor) checkReservation(d *dossier) {
-	events := d.stream(inventory)
-	c := a.checks.states
-	if len(d.stored) == 0 {
-		if len(events) > 0 {
-			c.wrong("inventory.state reservation:"+d.id, "it is missing")
-		}
-		return
-	}
-	row := d.stored[0]
-	c.LookedAt++
-	a.checkStored(&row, int64(len(events)), &d.pending[streamIndex(inventory)])
-	var r struct {
-		Items []struct {
-			SKU      string `json:"sku"`
-			Quantity int64  `json:"quantity"`
-		} `json:"items"`
-		Past []string `json:"past"`
-	}
-	if err := json.Unmarshal(row.data, &r); err != nil {
-		c.wrong(row.name(), "it cannot be read: %v", err)
-		return
-	}
-	f := &d.facts
-	want := map[string]int64{}
-	if f.reserved != nil && f.released == nil && f.issued == nil {
-		want = f.created.wanted()
-	}
-	got := map[string]int64{}
-	for _, it := range r.Items {
-		got[it.SKU] += it.Quantity
-	}
-	if !maps.Equal(got, want) {
-		c.wrong(row.name(), "it holds %v, and the log says %v", got, want)
-	}
-	if past := f.past[streamIndex(inventory)]; !slices.Equal(r.Past, past) {
-		c.wrong(row.name(), "it says that %v happened, and the log says %v", r.Past, past)
-	}
-}
-
-func streamIndex(log string) int {
-	return slices.IndexFunc(orderStreams, func(s struct{ log, category string }) bool { return s.log == log })
-}
-
-// checkStored checks what every stored state has in common.
-func (a *auditor) checkStored(row *storedState, events int64, p *pending) {
-	c := a.checks.states
-	if row.version != events {
-		c.wrong(row.name(), "it is at version %d, and its stream has %d events", row.version, events)
-	}
-	if row.row < 1 {
-		c.wrong(row.name(), "its row version is %d", row.row)
-	}
-	a.checkWaits(row.name(), row.open, p)
-}
-
-// checkWaits compares what a state says is open with the notes of its stream.
-func (a *auditor) checkWaits(name string, text []byte, p *pending) {
-	var o struct {
-		Deadlines []struct{ Name string } `json:"deadlines"`
-		Effects   []struct{ ID string }   `json:"effects"`
-	}
-	if text != nil {
-		if err := json.Unmarshal(text, &o); err != nil {
-			a.checks.states.wrong(name, "what it waits for cannot be read: %v", err)
-			return
+	if f.reserved != nil {
+		for sku, n := range f.created.wanted() {
+			s.add(f.reserved, sku, 0, n, nil)
+			if f.released != nil {
+				s.add(f.released, sku, 0, -n, nil)
+			}
+			if f.issued != nil {
+				s.add(f.issued, sku, -n, -n, nil)
+			}
 		}
 	}
-	var got, want []string
-	for _, d := range o.Deadlines {
-		got = append(got, "deadline "+d.Name)
-	}
-	for _, e := range o.Effects {
-		got = append(got, "effect "+e.ID)
-	}
-	for _, d := range p.deadlines {
-		want = append(want, "deadline "+d.name)
-	}
-	for _, e := range p.effects {
-		want = append(want, "effect "+e.id)
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		a.checks.states.wrong(name, "it waits for %v, and the log says %v", got, want)
+	for _, r := range f.returns {
+		if r.restocked == nil || r.requested == nil {
+			continue
+		}
+		for _, l := range r.requested.Lines {
+			if l.Kind == goods {
+				s.add(r.restocked, l.SKU, l.Quantity, 0, nil)
+			}
+		}
 	}
 }
 
 // readStock reads the log of the stock, folds it with what the orders did, and
 // compares the end with what is stored.
 func (a *auditor) readStock(ctx context.Context) error {
-	l := a.logs[inventory]
+	l := a.logs[names[inventory]]
 	stored, err := a.openStored(ctx, l, "stock")
 	if err != nil {
 		return err
@@ -201,25 +117,22 @@ func (a *auditor) readStock(ctx context.Context) error {
 		}
 		a.stock.number(sku)
 		for _, row := range rows {
-			a.checkStored(&row, int64(len(list)), &p)
+			a.checkStored(&row, list, &p)
 			versions[sku] = row
 		}
 	}
-	a.fold(versions)
+	a.fold(l, versions)
 	return nil
 }
 
 // changed takes in the last event of a SKU's stream.
 func (a *auditor) changed(sku string, stream []event) {
 	e := &stream[len(stream)-1]
-	var p struct {
+	p := decode[struct {
 		SKU      string `json:"sku"`
 		Quantity int64  `json:"quantity"`
 		level
-	}
-	if !decodeTo(a, e, &p) {
-		return
-	}
+	}](a, e)
 	for i := range stream[:len(stream)-1] {
 		if stream[i].cause == e.cause && stream[i].typ == e.typ {
 			a.checks.reactions.wrong(e.id, "%s came of %s before: it was handled twice", e.typ, e.cause)
@@ -238,7 +151,7 @@ func (a *auditor) changed(sku string, stream []event) {
 // fold replays all changes in the log's order. Orders that are decided in one
 // transaction stand in it by their names and not by the order of the decisions,
 // so what there is of a SKU counts when the transaction is over.
-func (a *auditor) fold(stored map[string]storedState) {
+func (a *auditor) fold(l *eventLog, stored map[string]storedState) {
 	c := a.checks.stock
 	changes := a.stock.changes
 	type transaction struct {
@@ -284,74 +197,17 @@ func (a *auditor) fold(stored map[string]storedState) {
 		c.LookedAt++
 		row, ok := stored[sku]
 		if !ok {
-			c.wrong("inventory.state stock:"+sku, "it is missing; the log says %s", levels[n])
+			c.wrong(l.schema+".state stock:"+sku, "it is missing; the log says %s", levels[n])
 			continue
 		}
 		var got level
-		if err := json.Unmarshal(row.data, &got); err != nil {
+		if err := readJSON(row.data, &got); err != nil {
 			c.wrong(row.name(), "it cannot be read: %v", err)
 		} else if got != levels[n] {
 			c.wrong(row.name(), "there are %s, and the log says %s", got, levels[n])
 		}
 		if got.OnHand < 0 || got.Reserved < 0 || got.OnHand < got.Reserved {
 			c.wrong(row.name(), "there are %s: more is reserved than there is", got)
-		}
-	}
-}
-
-// readOthers reads the streams that no other check has read, for what all
-// streams have in common, and the stored states that belong to none.
-func (a *auditor) readOthers(ctx context.Context) error {
-	known := map[string]bool{inventory + " stock": true}
-	for _, s := range orderStreams {
-		known[s.log+" "+s.category] = true
-	}
-	for _, s := range a.services {
-		l := a.log(s)
-		rows, err := a.q.Query(ctx, `
-			with recursive c(s) as (
-				(select stream from `+l.schema+`.event order by stream limit 1)
-				union all
-				select (select e.stream from `+l.schema+`.event e where e.stream >= split_part(c.s, ':', 1) || ';' order by e.stream limit 1)
-				from c where c.s is not null
-			) select split_part(s, ':', 1) from c where s is not null`)
-		if err != nil {
-			return err
-		}
-		categories, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		for _, category := range categories {
-			if known[l.name+" "+category] {
-				continue
-			}
-			if err := a.readCategory(ctx, l, category); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (a *auditor) readCategory(ctx context.Context, l *eventLog, category string) error {
-	events, err := a.openEvents(ctx, l, category)
-	if err != nil {
-		return err
-	}
-	var list []event
-	for {
-		key, more, err := events.peek(ctx)
-		if err != nil || !more {
-			return err
-		}
-		if list, err = events.take(ctx, key, list[:0]); err != nil {
-			return err
-		}
-		var p pending
-		for i := range list {
-			p.add(&list[i], a.checks.effects)
-			p.ends(&list[i], a.checks.effects)
 		}
 	}
 }
