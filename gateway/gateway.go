@@ -41,6 +41,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g.api = humago.New(g.mux, g.huma())
+	g.api.UseMiddleware(g.checkHeaders)
 	g.mux.HandleFunc("GET /healthz", g.health)
 	g.mux.HandleFunc("GET /readyz", g.ready)
 	g.mux.HandleFunc("GET /docs", docs(cfg.Title))
@@ -67,10 +68,7 @@ func (g *Gateway) huma() huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 			},
-			OnAddOperation: []huma.AddOpFunc{func(_ *huma.OpenAPI, op *huma.Operation) {
-				op.MaxBodyBytes = g.cfg.MaxBody + 1 // huma refuses what reaches its limit
-				op.BodyReadTimeout = g.cfg.BodyTimeout
-			}},
+			OnAddOperation: []huma.AddOpFunc{prepare, describe},
 		},
 		OpenAPIPath:   "/openapi",
 		Formats:       map[string]huma.Format{"application/json": format, "json": format},

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,8 +22,8 @@ import (
 type Problem struct {
 	Title  string  `json:"title"`
 	Status int     `json:"status"`
-	Detail string  `json:"detail,omitempty"`
-	Errors []Fault `json:"errors,omitempty"`
+	Detail string  `json:"detail"`
+	Errors []Fault `json:"errors" nullable:"false" minItems:"1" doc:"Everything that is wrong"`
 }
 
 // Fault is one thing that is wrong with a request.
@@ -33,11 +35,26 @@ type Fault struct {
 func (p *Problem) Error() string  { return p.Detail }
 func (p *Problem) GetStatus() int { return p.Status }
 
+const problemType = "application/problem+json"
+
+var typeOfProblem = reflect.TypeFor[Problem]()
+
 // ContentType is what a problem is sent as.
-func (p *Problem) ContentType(string) string { return "application/problem+json" }
+func (p *Problem) ContentType(string) string { return problemType }
 
 func newProblem(status int, detail string) *Problem {
-	return &Problem{Title: http.StatusText(status), Status: status, Detail: detail}
+	return &Problem{Title: http.StatusText(status), Status: status, Detail: detail, Errors: []Fault{{"", detail}}}
+}
+
+// with gives the problem its faults, instead of the one that it is itself.
+func (p *Problem) with(faults []Fault) *Problem {
+	p.Errors = faults
+	return p
+}
+
+// retryable reports whether the same request may work a little later.
+func retryable(status int) bool {
+	return status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
 
 // retryAfter is the pause in seconds asked for when we cannot serve now: what
@@ -77,7 +94,9 @@ func problemOf(err error) *Problem {
 		return newProblem(http.StatusServiceUnavailable, "it took too long")
 	case errors.Is(err, courante.ErrNotFound):
 		return newProblem(http.StatusNotFound, "there is no such thing")
-	case errors.Is(err, courante.ErrTooLarge), errors.As(err, &tooLarge):
+	case errors.As(err, &tooLarge):
+		return newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have at most %d bytes", tooLarge.Limit))
+	case errors.Is(err, courante.ErrTooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, "the request is too large")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return newProblem(http.StatusBadRequest, "the body ended early")
@@ -88,14 +107,19 @@ func problemOf(err error) *Problem {
 // teachHuma makes huma write its errors as ours. Huma keeps these functions in
 // variables of its package; there is no other way to set them.
 var teachHuma = sync.OnceFunc(func() {
-	huma.ValidateStrictCasing = true // "Quantity" is not "quantity"
+	// Of what huma checks itself: paths, queries and headers.
+	validation.MsgExpectedMatchPattern = "must be like %s"
+	validation.MsgExpectedBePattern = "must be %s"
+	validation.MsgExpectedMinimumNumber = "must be at least %v"
+	validation.MsgExpectedMaximumNumber = "must be at most %v"
+	validation.MsgExpectedOneOf = "must be one of \"%s\""
 	huma.NewError = func(status int, detail string, errs ...error) huma.StatusError {
 		return translate(status, detail, errs)
 	}
 	huma.NewErrorWithContext = func(ctx huma.Context, status int, detail string, errs ...error) huma.StatusError {
 		p := translate(status, detail, errs)
 		note(ctx.Context(), p.Status, errs)
-		if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+		if retryable(p.Status) {
 			ctx.SetHeader("Retry-After", retryAfter)
 		}
 		return p
@@ -108,73 +132,47 @@ func translate(status int, detail string, errs []error) *Problem {
 	if status == http.StatusInternalServerError && len(errs) > 0 {
 		return problemOf(errors.Join(errs...))
 	}
-	p := newProblem(status, detail)
-	seen := map[string]bool{}
+	var found []Fault
+	var places []string // in the body
+	add := func(f Fault) {
+		// What the gateway has found and the context's own checks overlap: the
+		// first to speak about a place, or about what holds it, is enough.
+		for _, place := range places {
+			if f.Pointer == place || strings.HasPrefix(f.Pointer, place+"/") {
+				return
+			}
+		}
+		found, places = append(found, f), append(places, f.Pointer)
+	}
 	for _, err := range errs {
 		var d huma.ErrorDetailer
 		if !errors.As(err, &d) {
 			continue
 		}
 		e := d.ErrorDetail()
-		f := Fault{Pointer: pointer(e.Location), Detail: e.Message}
-		if name, ok := absent(e.Message); ok && strings.HasPrefix(e.Location, "body") {
-			f = Fault{Pointer: f.Pointer + "/" + escape.Replace(name), Detail: "is required"}
-		}
-		place := f.Pointer
-		if e.Location != "" && !strings.HasPrefix(e.Location, "body") {
-			place = e.Location
-			f.Detail = strings.Replace(e.Location, ".", " ", 1) + ": " + e.Message
-		}
-		// The schema and the context's own checks overlap: the first to speak
-		// about a place is enough. The whole body is no such place.
-		if place != "" && seen[place] {
-			continue
-		}
-		seen[place] = true
-		p.Errors = append(p.Errors, f)
-	}
-	if status == http.StatusBadRequest && len(p.Errors) > 0 && p.Errors[0].Pointer == "" {
-		p.Detail = p.Errors[0].Detail
-	}
-	return p
-}
-
-// absent takes the name out of huma's message about a property that is missing,
-// which it reports at the object that should have it.
-func absent(message string) (name string, ok bool) {
-	before, after, _ := strings.Cut(validation.MsgExpectedRequiredProperty, "%s")
-	if name, ok = strings.CutPrefix(message, before); !ok {
-		return "", false
-	}
-	return strings.CutSuffix(name, after)
-}
-
-// pointer makes a JSON pointer (RFC 6901) of huma's "body.lines[0].quantity",
-// or of "body/lines/0/quantity", as contexts write it.
-func pointer(location string) string {
-	rest, inBody := strings.CutPrefix(location, "body")
-	if !inBody {
-		return ""
-	}
-	if strings.HasPrefix(rest, "/") {
-		return rest
-	}
-	var b strings.Builder
-	for rest != "" {
-		switch end := strings.IndexAny(rest[1:], ".["); {
-		case rest[0] == '[' && strings.Contains(rest, "]"):
-			end = strings.IndexByte(rest, ']')
-			b.WriteString("/" + rest[1:end])
-			rest = rest[end+1:]
-		case end < 0:
-			b.WriteString("/" + escape.Replace(rest[1:]))
-			rest = ""
-		default:
-			b.WriteString("/" + escape.Replace(rest[1:end+1]))
-			rest = rest[end+1:]
+		place, inBody := strings.CutPrefix(e.Location, "body")
+		refusal, ok := parseRefusal(e.Message)
+		switch {
+		case ok && refusal.Syntax:
+			return newProblem(http.StatusBadRequest, refusal.Faults[0].Detail).with(refusal.Faults)
+		case ok:
+			for _, f := range refusal.Faults {
+				add(f)
+			}
+		case inBody:
+			add(Fault{place, e.Message})
+		default: // "header.Courante-Wait"
+			found = append(found, Fault{"", strings.Replace(e.Location, ".", " ", 1) + ": " + e.Message})
 		}
 	}
-	return b.String()
+	if len(found) == 0 {
+		return newProblem(status, detail)
+	}
+	detail = strings.TrimSpace(found[0].Pointer + " " + found[0].Detail)
+	if n := len(found) - 1; n > 0 {
+		detail += fmt.Sprintf(" (and %d more)", n)
+	}
+	return newProblem(status, detail).with(found[:min(len(found), maxFaults)])
 }
 
 var escape = strings.NewReplacer("~", "~0", "/", "~1")
@@ -187,10 +185,10 @@ func (p *Problem) write(w http.ResponseWriter) {
 		body = []byte("{}") // strings and numbers: does not happen
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Type", problemType)
 	h.Set("Content-Length", strconv.Itoa(len(body)+1))
 	h.Set("X-Content-Type-Options", "nosniff")
-	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
+	if retryable(p.Status) {
 		h.Set("Retry-After", retryAfter)
 	}
 	w.WriteHeader(p.Status)

@@ -116,7 +116,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.leave(r)
+	if !clean(r.URL.EscapedPath()) {
+		rec.WriteHeader(http.StatusNotFound)
+		return
+	}
+	body := newBody(rec, r, g.cfg)
+	r.Body = body
 	g.mux.ServeHTTP(rec, r)
+	body.drain()
 }
 
 type panicError struct {

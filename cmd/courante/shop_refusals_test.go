@@ -1,8 +1,10 @@
 package main_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -76,7 +78,7 @@ func TestBadInputIsRefusedAndChangesNothing(t *testing.T) {
 		{"quantity too large", "/v1/orders", with(`"quantity":4`, `"quantity":1000001`), 422, "/lines/0/quantity"},
 		{"part of a piece", "/v1/orders", with(`"quantity":4`, `"quantity":4.5`), 422, "/lines/0/quantity"},
 		{"quantity as text", "/v1/orders", with(`"quantity":4`, `"quantity":"4"`), 422, "/lines/0/quantity"},
-		{"quantity that is no number of ours", "/v1/orders", with(`"quantity":4`, `"quantity":1e400`), 400, ""},
+		{"quantity that is no number of ours", "/v1/orders", with(`"quantity":4`, `"quantity":1e400`), 422, "/lines/0/quantity"},
 		{"negative price", "/v1/orders", with(`"unit_price":255`, `"unit_price":-1`), 422, "/lines/0/unit_price"},
 		{"price too large", "/v1/orders", with(`"unit_price":255`, `"unit_price":1000000000001`), 422, "/lines/0/unit_price"},
 		{"total too large", "/v1/orders", with(`"quantity":4,"unit_price":255`, `"quantity":1000000,"unit_price":1000000000000`), 422, "/lines"},
@@ -241,8 +243,8 @@ func FuzzPostOrder(f *testing.F) {
 		case 400, 413, 422:
 			checkProblem(t, "refused", w.Code, w.Code, w.Header().Get("Content-Type"), w.Body.String(), "")
 		case 500: // it was accepted, and there is no runtime behind it
-			var p ordering.PlaceOrder
-			if err := json.Unmarshal(body, &p); err != nil {
+			p, err := readOrder(body)
+			if err != nil {
 				t.Fatalf("accepted what is no order: %v", err)
 			}
 			if found := p.Problems(); len(found) > 0 {
@@ -252,4 +254,37 @@ func FuzzPostOrder(f *testing.F) {
 			t.Fatalf("status %d for %q", w.Code, body)
 		}
 	})
+}
+
+// readOrder reads an order as encoding/json does, but with whole numbers in any
+// spelling.
+func readOrder(body []byte) (p ordering.PlaceOrder, err error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return p, err
+	}
+	if body, err = json.Marshal(plain(v)); err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal(body, &p)
+}
+
+func plain(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name := range v {
+			v[name] = plain(v[name])
+		}
+	case []any:
+		for i := range v {
+			v[i] = plain(v[i])
+		}
+	case json.Number:
+		if n, ok := new(big.Rat).SetString(v.String()); ok && n.IsInt() {
+			return json.Number(n.Num().String())
+		}
+	}
+	return v
 }
