@@ -76,6 +76,9 @@ type call struct {
 	events   []courante.Event
 	notes    [][]byte // of each event, as JSON; nil: none
 	size     int      // bytes that it adds to a statement
+	head     *head    // what is known of the stream, see [heads]
+	sure     bool     // its predecessor is known to be there
+	doubted  bool     // a group of it failed, so the server is to look
 	done     chan outcome
 }
 
@@ -135,6 +138,7 @@ func marshalNotes(n *courante.Notes) ([]byte, error) {
 // appender is a store's committers and what they work on.
 type appender struct {
 	queue *queue
+	heads heads
 	apart *apart
 	wg    sync.WaitGroup
 }

@@ -78,7 +78,7 @@ func insertAs(t testing.TB, s *Store, tx pgx.Tx, stream string, version int64) {
 	t.Helper()
 	_, err := tx.Exec(t.Context(), s.sql(`insert into {schema}.event
 		(version, at, part, epoch, schema, stream, type, correlation, causation, subject, trace, data)
-		values ($1, now(), 1, $2, 1, $3, 'test.noted', '', '', '', '', '{}')`), version, s.db.epoch, stream)
+		values ($1, now(), $4, $2, 1, $3, 'test.noted', '', '', '', '', '{}')`), version, s.db.epoch, stream, s.part.Load())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,12 +97,12 @@ func eventually(t testing.TB, what string, so func() bool) {
 }
 
 // waiting reports whether n sessions wait for somebody's transaction in an
-// insert into the store's log.
+// append to the store's log.
 func waiting(t testing.TB, conn *pgx.Conn, s *Store, n int) func() bool {
 	return func() bool {
 		var have int
 		err := conn.QueryRow(t.Context(), `select count(*) from pg_stat_activity
-			where wait_event = 'transactionid' and starts_with(ltrim(query, e' \n\t'), 'insert into ' || $1)`, s.quoted).Scan(&have)
+			where wait_event = 'transactionid' and strpos(query, $1 || '.event') > 0`, s.quoted).Scan(&have)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func oneCommitter(c *Config) { c.Committers = 1 }
 
 func TestAppendTraps(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]func(*testing.T){
+	for name, test := range map[string]func(*testing.T, opener){
 		"behind an open transaction that commits, nothing of the append stays":   testHeldVersionCommitted,
 		"behind an open transaction that rolls back, the append goes through":    testHeldVersionRolledBack,
 		"one stream that is held does not hold up 63 others":                     testNeighboursGoOn,
@@ -156,13 +156,36 @@ func TestAppendTraps(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t)
+			test(t, openConfig)
+		})
+		t.Run(name+", the server having to look", func(t *testing.T) {
+			t.Parallel()
+			test(t, openSecondPart)
 		})
 	}
 }
 
-func testHeldVersionCommitted(t *testing.T) {
-	_, s := openTest(t, oneCommitter)
+// opener opens the store that is attacked.
+type opener func(testing.TB, Config) (*Database, *Store)
+
+// openSecondPart opens a store with a closed part. No new stream is known to
+// be new there, so that the server has to look for what is appended first.
+func openSecondPart(t testing.TB, config Config) (*Database, *Store) {
+	t.Helper()
+	db, s := openConfig(t, config)
+	if s.part.Load() == 1 {
+		if _, err := s.ClosePart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.refreshPart(t.Context(), db.pool); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return db, s
+}
+
+func testHeldVersionCommitted(t *testing.T, open opener) {
+	_, s := openWith(t, open, oneCommitter)
 	mustAppend(t, s, "order:1", 0, 4)
 	tx := hold(t, s, "order:1", 5)
 	done := make(chan error)
@@ -178,8 +201,8 @@ func testHeldVersionCommitted(t *testing.T) {
 	wantVersions(t, s, "order:1", 5)
 }
 
-func testHeldVersionRolledBack(t *testing.T) {
-	_, s := openTest(t, oneCommitter)
+func testHeldVersionRolledBack(t *testing.T, open opener) {
+	_, s := openWith(t, open, oneCommitter)
 	mustAppend(t, s, "order:1", 0, 4)
 	tx := hold(t, s, "order:1", 5)
 	done := make(chan error)
@@ -197,8 +220,8 @@ func testHeldVersionRolledBack(t *testing.T) {
 	wantVersions(t, s, "order:1", 7)
 }
 
-func testNeighboursGoOn(t *testing.T) {
-	_, s := openTest(t, oneCommitter, func(c *Config) { c.AppendTimeout = time.Minute })
+func testNeighboursGoOn(t *testing.T, open opener) {
+	_, s := openWith(t, open, oneCommitter, func(c *Config) { c.AppendTimeout = time.Minute })
 	names := streamNames(64)
 	tx := hold(t, s, names[30], 1)
 	for round := range int64(3) { // later ones for the held stream wait with it
@@ -222,8 +245,8 @@ func testNeighboursGoOn(t *testing.T) {
 	}
 }
 
-func testCanceled(t *testing.T) {
-	_, s := openTest(t, oneCommitter, func(c *Config) { c.AppendTimeout = time.Minute })
+func testCanceled(t *testing.T, open opener) {
+	_, s := openWith(t, open, oneCommitter, func(c *Config) { c.AppendTimeout = time.Minute })
 	tx := hold(t, s, "order:1", 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	sent := appendAll(ctx, s, 0, "order:1")
@@ -257,8 +280,8 @@ func testCanceled(t *testing.T) {
 	wantVersions(t, s, "order:1", 1) // the first went through, the second never ran
 }
 
-func testOneWinner(t *testing.T) {
-	_, s := openTest(t)
+func testOneWinner(t *testing.T, open opener) {
+	_, s := openWith(t, open)
 	for round := range int64(5) {
 		names := make([]string, 64)
 		for i := range names {
@@ -279,8 +302,8 @@ func testOneWinner(t *testing.T) {
 	wantVersions(t, s, "order:1", 5)
 }
 
-func testNoStarvation(t *testing.T) {
-	_, s := openTest(t)
+func testNoStarvation(t *testing.T, open opener) {
+	_, s := openWith(t, open)
 	var last atomic.Int64
 	var wg sync.WaitGroup
 	for range 64 {
@@ -304,8 +327,8 @@ func testNoStarvation(t *testing.T) {
 	wantVersions(t, s, "order:1", 64)
 }
 
-func testBadInput(t *testing.T) {
-	_, s := openTest(t, oneCommitter)
+func testBadInput(t *testing.T, open opener) {
+	_, s := openWith(t, open, oneCommitter)
 	with := func(change func(*courante.Event)) courante.Event {
 		e := noted()
 		change(&e)
@@ -342,8 +365,8 @@ func testBadInput(t *testing.T) {
 	}
 }
 
-func testDeadlock(t *testing.T) {
-	_, s := openTest(t, oneCommitter, func(c *Config) {
+func testDeadlock(t *testing.T, open opener) {
+	_, s := openWith(t, open, oneCommitter, func(c *Config) {
 		c.LockTimeout, c.AppendTimeout = time.Minute, time.Minute
 		// Who waits looks for a deadlock once, after this time: by then the
 		// other waits as well, and looks later.
@@ -395,8 +418,8 @@ func withParam(t testing.TB, address, name, value string) string {
 	return u.String()
 }
 
-func testTerminated(t *testing.T) {
-	_, s := openTest(t, oneCommitter, func(c *Config) { c.LockTimeout, c.AppendTimeout = time.Minute, time.Minute })
+func testTerminated(t *testing.T, open opener) {
+	_, s := openWith(t, open, oneCommitter, func(c *Config) { c.LockTimeout, c.AppendTimeout = time.Minute, time.Minute })
 	conn := testConn(t)
 	tx := hold(t, s, "order:1", 1)
 	results := appendAll(t.Context(), s, 0, "order:1")
@@ -415,8 +438,8 @@ func testTerminated(t *testing.T) {
 	mustAppend(t, s, "order:1", 0, 1)
 }
 
-func testCloseDrains(t *testing.T) {
-	db, s := openTest(t, oneCommitter)
+func testCloseDrains(t *testing.T, open opener) {
+	db, s := openWith(t, open, oneCommitter)
 	names := streamNames(64)
 	results := appendAll(t.Context(), s, 0, names...)
 	first := <-results
@@ -444,8 +467,8 @@ func testCloseDrains(t *testing.T) {
 	}
 }
 
-func testPartClosed(t *testing.T) {
-	_, s := openTest(t)
+func testPartClosed(t *testing.T, open opener) {
+	_, s := openWith(t, open)
 	mustAppend(t, s, "order:old", 0, 3)
 	stop, appended := make(chan struct{}), make(chan int64)
 	go func() {
@@ -484,13 +507,13 @@ func testPartClosed(t *testing.T) {
 
 // testProcesses has three processes race for the same ten streams; every
 // append that was confirmed is there, once, and the streams are dense.
-func testProcesses(t *testing.T) {
+func testProcesses(t *testing.T, open opener) {
 	config := NewTestConfig(t)
 	const each, processes = 100, 3
 	names := streamNames(10)
 	var stores []*Store
 	for range processes {
-		_, s := openConfig(t, config)
+		_, s := open(t, config)
 		stores = append(stores, s)
 	}
 	var confirmed [10]atomic.Int64

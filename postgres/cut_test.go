@@ -70,12 +70,12 @@ func (w *wire) cut() {
 	w.conns = nil
 }
 
-func testLostAnswer(t *testing.T) {
+func testLostAnswer(t *testing.T, open opener) {
 	config := NewTestConfig(t)
 	var w *wire
 	w, config.URL = newWire(t)
 	config.Committers, config.LockTimeout, config.AppendTimeout = 1, time.Minute, time.Minute
-	_, s := openConfig(t, config)
+	_, s := open(t, config)
 	conn := testConn(t)
 	tx := hold(t, s, "order:1", 1)
 	results := appendAll(t.Context(), s, 0, "order:1")

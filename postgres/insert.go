@@ -11,6 +11,7 @@ import (
 	"github.com/courante-dev/courante"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // insertEvents is the statement that adds events to part n of the log: $1 is
@@ -80,24 +81,60 @@ func (r *eventRows) add(e *courante.Event, stream string, expected, version int6
 }
 
 // inserter writes groups of calls over one connection.
+//
+// A group is one round trip and one transaction, which the server commits at
+// the end of the messages by itself: first a COPY of the rows whose
+// predecessors are known to be there, see [heads], then an insert of those for
+// which the server has to look. The messages are encoded in place and sent as
+// they are: what a driver does for any statement costs as much again as
+// everything else that is done here.
 type inserter struct {
 	store *Store
 	conn  *pgx.Conn
 	epoch int32
+	out   []byte // messages for the server
 	rows  eventRows
 	head  [4]byte // the epoch as a parameter
-	names map[int32]string
+	names map[int32]statements
 	used  time.Time
 }
+
+// statements are the names of the prepared statements of one part.
+type statements struct{ insert, copy string }
+
+// xidStatement tells the transaction of a COPY, which returns nothing.
+const xidStatement = "append_xid"
 
 func newInserter(ctx context.Context, s *Store, conn *pgx.Conn) (*inserter, error) {
 	epoch, err := s.db.epochOf(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	in := &inserter{store: s, conn: conn, epoch: epoch, names: make(map[int32]string), used: time.Now()}
+	if _, err := conn.Prepare(ctx, xidStatement, "select pg_current_xact_id()"); err != nil {
+		return nil, translate("prepare to append", err)
+	}
+	s.appender.heads.begin()
+	in := &inserter{store: s, conn: conn, epoch: epoch, names: make(map[int32]statements), used: time.Now()}
 	binary.BigEndian.PutUint32(in.head[:], uint32(epoch))
 	return in, nil
+}
+
+// prepare returns the names of the statements of a part; the server has them.
+func (in *inserter) prepare(ctx context.Context, part int32) (statements, error) {
+	if names, ok := in.names[part]; ok {
+		return names, nil
+	}
+	names := statements{insert: fmt.Sprintf("append_%d", part), copy: fmt.Sprintf("append_copy_%d", part)}
+	for name, sql := range map[string]string{
+		names.insert: insertEvents(in.store.quoted, part),
+		names.copy:   copyEvents(in.store.quoted, part),
+	} {
+		if _, err := in.conn.Prepare(ctx, name, sql); err != nil {
+			return names, &notSentError{err}
+		}
+	}
+	in.names[part] = names
+	return names, nil
 }
 
 // notSentError is a failure before the group was sent: it was not written.
@@ -112,47 +149,159 @@ func (e *notSentError) SafeToRetry() bool { return true }
 // there are none, and none was written unless the answer was lost.
 func (in *inserter) insert(ctx context.Context, group []*call, outcomes []outcome) ([]outcome, error) {
 	part := in.store.part.Load()
-	if _, ok := in.names[part]; !ok {
-		in.names[part] = fmt.Sprintf("append_%s_%d", in.store.schema, part)
-	}
-	// Prepared once; pgx remembers statements by name.
-	statement, err := in.conn.Prepare(ctx, in.names[part], insertEvents(in.store.quoted, part))
+	names, err := in.prepare(ctx, part)
 	if err != nil {
-		return outcomes, &notSentError{err}
+		return outcomes, err
 	}
-	in.rows.reset()
-	for _, call := range group {
-		for i := range call.events {
-			in.rows.add(&call.events[i], call.stream, call.expected, call.expected+int64(i)+1, call.notes[i])
-		}
-	}
-	result := in.conn.PgConn().ExecStatement(ctx, statement, in.rows.params(in.head[:]), binaryFormat, binaryFormat)
+	known := &in.store.appender.heads
+	generation, sure := known.sure(part, group)
+	in.out = in.encode(names, part, group, sure)
 	before := len(outcomes)
-	// The rows come back in the order they were sent in.
-	for result.NextRow() {
-		row := result.Values()
-		for len(group) > 0 && group[0].stream != string(row[1]) {
-			outcomes = append(outcomes, lostOutcome(group[0]))
-			group = group[1:]
-		}
-		if len(group) == 0 {
-			break
-		}
-		// Further rows of one caller repeat what the first has said.
-		xid := binary.BigEndian.Uint64(row[0])
-		outcomes = append(outcomes, outcome{xid: xid, epoch: in.epoch})
-		for range group[0].events[1:] {
-			result.NextRow()
-		}
-		group = group[1:]
+	if err := in.send(); err != nil {
+		return outcomes, err
 	}
-	if _, err := result.Close(); err != nil {
+	if outcomes, err = in.receive(group, sure, outcomes); err != nil {
+		known.doubt(group)
 		return outcomes[:before], err
 	}
-	for _, call := range group {
-		outcomes = append(outcomes, lostOutcome(call))
-	}
+	known.wrote(generation, group, outcomes[before:])
 	return outcomes, nil
+}
+
+// encode makes the messages of a group, of which so many calls are sure.
+func (in *inserter) encode(names statements, part int32, group []*call, sure int) []byte {
+	out := in.out[:0]
+	if cap(out) > 2*maxGroupBytes {
+		out = nil // an exceptional group must not keep its memory for ever
+	}
+	if sure > 0 {
+		out = encodeExecute(out, &pgproto3.Bind{PreparedStatement: xidStatement, ResultFormatCodes: binaryFormat})
+		out = encodeExecute(out, &pgproto3.Bind{PreparedStatement: names.copy})
+		var start int
+		out, start = beginCopy(out)
+		for _, call := range group {
+			for i := range call.events {
+				if call.sure {
+					out = copyEvent(out, &call.events[i], call.stream, call.expected+int64(i)+1, part, in.epoch, call.notes[i])
+				}
+			}
+		}
+		out = endCopy(out, start)
+	}
+	if sure < len(group) {
+		in.rows.reset()
+		for _, call := range group {
+			for i := range call.events {
+				if !call.sure {
+					in.rows.add(&call.events[i], call.stream, call.expected, call.expected+int64(i)+1, call.notes[i])
+				}
+			}
+		}
+		out = encodeExecute(out, &pgproto3.Bind{
+			PreparedStatement: names.insert, Parameters: in.rows.params(in.head[:]),
+			ParameterFormatCodes: binaryFormat, ResultFormatCodes: binaryFormat,
+		})
+	}
+	return encoded((&pgproto3.Sync{}).Encode(out))
+}
+
+func encodeExecute(out []byte, bind *pgproto3.Bind) []byte {
+	return encoded((&pgproto3.Execute{}).Encode(encoded(bind.Encode(out))))
+}
+
+// encoded is for messages that cannot be too long: a group is bounded.
+func encoded(out []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// send sends the messages. After a failure the connection is closed.
+func (in *inserter) send() error {
+	n, err := in.conn.PgConn().Conn().Write(in.out)
+	if err == nil {
+		return nil
+	}
+	in.close()
+	if n == 0 {
+		return &notSentError{err}
+	}
+	return lostAnswer{err}
+}
+
+// lostAnswer hides that the driver calls an error in receiving safe to retry:
+// what was sent may have been done.
+type lostAnswer struct{ err error }
+
+func (e lostAnswer) Error() string { return e.err.Error() }
+
+// receive reads the server's answer to a group and adds the calls' outcomes.
+// The server has committed when it says that it is ready without having said
+// that something failed.
+func (in *inserter) receive(group []*call, sure int, outcomes []outcome) ([]outcome, error) {
+	conn := in.conn.PgConn()
+	var failed error
+	var xid uint64 // of the COPY
+	rest := group  // calls without an outcome
+	next := func(o outcome) {
+		outcomes = append(outcomes, o)
+		rest = rest[1:]
+	}
+	repeats := 0 // further rows of one caller repeat what the first has said
+	for {
+		msg, err := conn.ReceiveMessage(context.Background())
+		if err != nil && failed == nil {
+			in.close()
+			var server *pgconn.PgError
+			if errors.As(err, &server) {
+				return outcomes, server // the session's last words
+			}
+			return outcomes, lostAnswer{err}
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.ErrorResponse:
+			failed = pgconn.ErrorResponseToPgError(msg)
+		case *pgproto3.DataRow:
+			value := binary.BigEndian.Uint64(msg.Values[0])
+			if sure > 0 && xid == 0 {
+				xid = value
+				continue
+			}
+			if repeats > 0 {
+				repeats--
+				continue
+			}
+			// The rows come back in the order they were sent in.
+			for stream := string(msg.Values[1]); len(rest) > 0; {
+				if call := rest[0]; call.sure {
+					next(outcome{xid: xid, epoch: in.epoch})
+				} else if call.stream != stream {
+					next(lostOutcome(call))
+				} else {
+					repeats = len(call.events) - 1
+					next(outcome{xid: value, epoch: in.epoch})
+					break
+				}
+			}
+		case *pgproto3.ReadyForQuery:
+			if failed != nil {
+				return outcomes, failed
+			}
+			for len(rest) > 0 {
+				if rest[0].sure {
+					next(outcome{xid: xid, epoch: in.epoch})
+				} else {
+					next(lostOutcome(rest[0]))
+				}
+			}
+			return outcomes, nil
+		}
+		if err != nil { // after an error that the server has told
+			in.close()
+			return outcomes, failed
+		}
+	}
 }
 
 func lostOutcome(c *call) outcome {

@@ -101,11 +101,16 @@ func dropSchemas(t testing.TB, url, prefix string) {
 // options.
 func openTest(t testing.TB, options ...func(*Config)) (*Database, *Store) {
 	t.Helper()
+	return openWith(t, openConfig, options...)
+}
+
+func openWith(t testing.TB, open opener, options ...func(*Config)) (*Database, *Store) {
+	t.Helper()
 	config := NewTestConfig(t)
 	for _, option := range options {
 		option(&config)
 	}
-	return openConfig(t, config)
+	return open(t, config)
 }
 
 // openConfig is what one more process does that opens the database.

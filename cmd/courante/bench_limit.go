@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/courante-dev/courante/postgres"
 )
@@ -50,13 +51,20 @@ func (b *benchDatabase) insertMany(ctx context.Context, store *postgres.Store, n
 	return errors.Join(errs...)
 }
 
-// insertGroups is one connection's part. What does not change from group to
-// group is made once, so that the client costs as little as it can.
+// insertGroups is one connection's part. Every row is sent with all its
+// columns, as events that differ have to be. What does not change from group
+// to group is made once, so that the client costs as little as it can.
 func insertGroups(ctx context.Context, conn *pgx.Conn, schema string, epoch int32, connection, n int, next *atomic.Int64) error {
 	e := benchEvent()
 	versions, streams := make([]int64, limitGroup), make([]string, limitGroup)
+	at := slices.Repeat([]time.Time{e.Time}, limitGroup)
+	types, data := slices.Repeat([]string{e.Type}, limitGroup), slices.Repeat([]json.RawMessage{e.Data}, limitGroup)
+	correlations, causations := slices.Repeat([]string{e.Correlation}, limitGroup), slices.Repeat([]string{e.Causation}, limitGroup)
+	traces := slices.Repeat([]string{e.Trace}, limitGroup)
 	sql := `insert into ` + schema + `.event_1 (version, at, part, epoch, schema, stream, type, correlation, causation, subject, trace, data)
-		select a.version, $1, 1, $2, 1, a.stream, $3, $4, $5, '', $6, $7 from unnest($8::bigint[], $9::text[]) as a(version, stream)`
+		select a.version, a.at, 1, $1, 1, a.stream, a.type, a.correlation, a.causation, '', a.trace, a.data
+		from unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::json[])
+			as a(version, at, stream, type, correlation, causation, trace, data)`
 	for group := 0; ; group++ {
 		left := int64(n) - next.Add(limitGroup) + limitGroup
 		if left <= 0 {
@@ -68,8 +76,8 @@ func insertGroups(ctx context.Context, conn *pgx.Conn, schema string, epoch int3
 			streams[j] = fmt.Sprintf("order:%d-%05d", connection, k%(benchStreams/limitConns))
 			versions[j] = int64(k/(benchStreams/limitConns)) + 1
 		}
-		_, err := conn.Exec(ctx, sql, pgtype.Timestamptz{Time: e.Time, Valid: true}, epoch, e.Type, e.Correlation, e.Causation, e.Trace, e.Data,
-			versions[:size], streams[:size])
+		_, err := conn.Exec(ctx, sql, epoch, versions[:size], at[:size], streams[:size], types[:size],
+			correlations[:size], causations[:size], traces[:size], data[:size])
 		if err != nil {
 			return err
 		}
