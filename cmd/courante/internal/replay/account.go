@@ -103,14 +103,15 @@ func (a *account) pieces(taken, not int64) {
 	a.returns.NotPieces += not
 }
 
-// count is how many lines are entered, and how many of them are refused.
+// count is how many lines within the limit are entered, and how many of them
+// are refused.
 func (a *account) count() (entered, refused int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.refused {
 		refused += r.Lines
 	}
-	return a.entered, refused
+	return a.entered - a.beyond, refused
 }
 
 // report copies the account, the most frequent cause first.

@@ -8,6 +8,7 @@ type outline struct {
 	format   format
 	hash     string           // of the text: the beginning of every idempotency key
 	lines    int              // all that the file has
+	within   int              // those that are sent, or refused on the way
 	requests int              // invoices or records within the limit
 	invoices map[string]span  // within the limit
 	demand   map[string]int64 // pieces of each SKU that orders and write-offs take
@@ -51,6 +52,7 @@ func (o *outline) scanInvoices(src *source, limit int) error {
 		}
 		o.lines++
 		if r.invoice == "" {
+			o.within++
 			continue
 		}
 		s, known := o.invoices[r.invoice]
@@ -60,6 +62,7 @@ func (o *outline) scanInvoices(src *source, limit int) error {
 			}
 			s.first = r.line
 		}
+		o.within++
 		s.last = r.line
 		o.invoices[r.invoice] = s
 		switch r.kind {
@@ -83,6 +86,7 @@ func (o *outline) scanRecords(src *source, limit int) error {
 			continue
 		}
 		o.requests++
+		o.within++
 		if rec.create == nil {
 			continue
 		}

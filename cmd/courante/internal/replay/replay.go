@@ -49,6 +49,13 @@ type Config struct {
 // Run replays a file. It returns a report of all that was sent also beside an
 // error, and no report if nothing was.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost, transport.MaxIdleConns = cfg.Concurrency, cfg.Concurrency
+	defer transport.CloseIdleConnections()
+	return run(ctx, cfg, &http.Client{Transport: transport})
+}
+
+func run(ctx context.Context, cfg Config, h *http.Client) (*Report, error) {
 	f, err := openFile(cfg.File, cfg.Stdin)
 	if err != nil {
 		return nil, err
@@ -59,10 +66,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, err
 	}
 	begun := time.Now()
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost, transport.MaxIdleConns = cfg.Concurrency, cfg.Concurrency
-	defer transport.CloseIdleConnections()
-	e := newEngine(cfg, o, &http.Client{Transport: transport})
+	e := newEngine(cfg, o, h)
 	stopProgress := e.tell(cfg.Progress, o, begun)
 	err = e.replay(ctx, cfg, f, o)
 	stopProgress()

@@ -65,8 +65,10 @@ func (e *engine) report(cfg Config, o *outline, took time.Duration, complete boo
 	e.account.report(r)
 	e.watcher.report(r)
 	r.Orders.Refused = e.ordersRefused.Load()
-	r.LinesPerS = float64(r.Lines-r.NotReached-r.BeyondLimit) / r.Seconds
-	r.OrdersPerS = float64(r.Orders.Placed) / r.Seconds
+	if r.Seconds > 0 {
+		r.LinesPerS = float64(r.Lines-r.NotReached-r.BeyondLimit) / r.Seconds
+		r.OrdersPerS = float64(r.Orders.Placed) / r.Seconds
+	}
 	r.Checks = r.check()
 	return r
 }
@@ -91,6 +93,9 @@ func (r *Report) check() string {
 	}
 	if sum != r.Lines || r.NotReached < 0 || r.Complete && r.NotReached > 0 {
 		problems = append(problems, fmt.Sprintf("%d lines are accounted for, of %d", sum-r.NotReached, r.Lines))
+	}
+	if !r.Complete {
+		problems = append(problems, "not complete")
 	}
 	if damaged > 0 {
 		problems = append(problems, fmt.Sprintf("the file is damaged in %d lines, first in line %d", damaged, first))
@@ -142,8 +147,8 @@ func quantile(sorted []time.Duration, q float64) float64 {
 
 // Progress is how far a replay is.
 type Progress struct {
-	Lines    int // accounted for, of
-	Total    int
+	Lines    int   // accounted for, of
+	Total    int   // what the limit lets in
 	Orders   int64 // asked for
 	UnderWay int   // orders that have not ended
 	Refused  int   // lines
@@ -179,7 +184,7 @@ func (e *engine) tell(hear func(Progress), o *outline, begun time.Time) (stop fu
 
 func (e *engine) progress(o *outline, begun time.Time) Progress {
 	p := Progress{
-		Total: o.lines, Orders: e.orders.Load(), Repeated: e.client.repeated.Load(),
+		Total: o.within, Orders: e.orders.Load(), Repeated: e.client.repeated.Load(),
 		Elapsed: time.Since(begun), Trouble: e.trouble.recent(),
 	}
 	p.Lines, p.Refused = e.account.count()
