@@ -304,37 +304,6 @@ func (q *commandQueue) exclusive(ctx context.Context, key string) (release func(
 	}
 }
 
-// Await returns when the service has processed the log of the token up to the
-// command that the token stands for, so that its answers are at least that
-// fresh. A service that does not consume that log need not wait. The error is
-// ctx's when it ends first, and a *TokenEpochError when the token is of another
-// epoch of the database.
-func (s *Service) Await(ctx context.Context, t Token) error {
-	if t.Xid == 0 || s.node == nil || t.Log == s.name {
-		return nil // its own states are read from the source of truth
-	}
-	if !contains(s.node.sources, t.Log) {
-		return nil
-	}
-	log := s.node.rt.tails[t.Log].store
-	for {
-		changed := s.node.progressed()
-		place, err := log.Locate(ctx, t)
-		switch {
-		case errors.Is(err, ErrNotFound): // no tick sees it yet
-		case err != nil:
-			return err
-		case s.node.reached(t.Log, place):
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
-	}
-}
-
 // progressed returns a channel that is closed at the next progress of a lane.
 func (n *node) progressed() <-chan struct{} {
 	n.mu.Lock()

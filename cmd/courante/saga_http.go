@@ -37,29 +37,41 @@ type sagaWaiting struct {
 }
 
 type getSagaRequest struct {
-	ID    string `path:"order_id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
+	ID    string `path:"order_id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" patternDescription:"1 to 64 letters and digits, and after the first also . _ : -" example:"first"`
 	Token string `header:"Courante-Token" doc:"Answer at least as fresh as the command that gave the token"`
-	Wait  int    `header:"Courante-Wait" default:"1000" minimum:"0" maximum:"30000" doc:"Accepted as everywhere; the answer is always fresh"`
+	Wait  int    `header:"Courante-Wait" default:"1000" minimum:"0" maximum:"30000" doc:"Milliseconds to wait for that"`
 }
 
 type getSagaResponse struct{ Body sagaView }
 
 // sagaRoutes adds the saga's view to the API. It is made from the logs
-// themselves, which hold a command's events before the command is answered: a
-// token never has to wait here, only to be one.
+// themselves, so a token is a matter of the service whose log it is of.
 func sagaRoutes(api huma.API, g *courante.SagaGraph, mounts []courante.Mount) {
 	huma.Register(api, huma.Operation{
 		OperationID: "get-saga", Method: http.MethodGet, Path: "/v1/sagas/{order_id}",
 		Summary: "Where an order's saga stands, step by step", Tags: []string{"sagas"},
+		Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, r *getSagaRequest) (*getSagaResponse, error) {
-		if _, err := courante.ParseToken(r.Token); err != nil {
-			return nil, err
-		}
-		status, _, err := courante.ReadSaga(ctx, g, mounts, r.ID, time.Now())
+		token, err := courante.ParseToken(r.Token)
 		if err != nil {
 			return nil, err
 		}
-		return &getSagaResponse{viewSaga(status)}, nil
+		owner := mounts[0].Service
+		for _, m := range mounts {
+			if m.Service.Name() == token.Log {
+				owner = m.Service
+			}
+		}
+		res := &getSagaResponse{}
+		err = owner.Read(ctx, r.Token, time.Duration(r.Wait)*time.Millisecond, func() error {
+			status, _, err := courante.ReadSaga(ctx, g, mounts, r.ID, time.Now())
+			res.Body = viewSaga(r.ID, status)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return res, nil
 	})
 }
 

@@ -8,22 +8,23 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/shop"
 )
 
 func (c *Context) routes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "receive-stock", Method: http.MethodPost, Path: "/v1/inventory/{sku}/receipts", DefaultStatus: http.StatusCreated,
-		Summary: "Add goods that came in", Tags: []string{"inventory"},
+		Summary: "Add goods that came in", Tags: []string{"inventory"}, Errors: []int{http.StatusConflict},
+		Description: "Creates the SKU. 409 if there would be more of it than can be counted.",
 	}, c.postReceipt)
 	huma.Register(api, huma.Operation{
 		OperationID: "adjust-stock", Method: http.MethodPost, Path: "/v1/inventory/{sku}/adjustments", DefaultStatus: http.StatusCreated,
-		Summary: "Correct the stock", Tags: []string{"inventory"},
+		Summary: "Correct the stock", Tags: []string{"inventory"}, Errors: []int{http.StatusNotFound, http.StatusConflict},
+		Description: "404 if there is no such SKU, 409 if less would be left than is reserved.",
 	}, c.postAdjustment)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-stock", Method: http.MethodGet, Path: "/v1/inventory/{sku}",
-		Summary: "How much there is of a SKU", Tags: []string{"inventory"},
+		Summary: "How much there is of a SKU", Tags: []string{"inventory"}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, c.getStock)
 }
 
@@ -33,10 +34,10 @@ type changeResponse struct {
 }
 
 type receiptRequest struct {
-	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" doc:"The same key with the same body gets the first answer again"`
-	SKU  string `path:"sku" doc:"URL-escaped"`
+	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" patternDescription:"1 to 255 visible ASCII characters" doc:"The same key with the same body gets the first answer again; with another body 422"`
+	SKU  string `path:"sku" doc:"1 to 64 bytes of UTF-8 without control characters, URL-escaped" example:"85123A"`
 	Body struct {
-		Quantity int64 `json:"quantity" minimum:"1" maximum:"1000000000"`
+		Quantity int64 `json:"quantity" minimum:"1" maximum:"1000000000" example:"100"`
 	}
 }
 
@@ -52,11 +53,11 @@ func (c *Context) postReceipt(ctx context.Context, r *receiptRequest) (*changeRe
 }
 
 type adjustmentRequest struct {
-	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$"`
-	SKU  string `path:"sku" doc:"URL-escaped"`
+	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" patternDescription:"1 to 255 visible ASCII characters" doc:"The same key with the same body gets the first answer again; with another body 422"`
+	SKU  string `path:"sku" doc:"1 to 64 bytes of UTF-8 without control characters, URL-escaped" example:"85123A"`
 	Body struct {
-		Quantity int64  `json:"quantity" minimum:"-1000000000" maximum:"1000000000" doc:"Signed, not 0"`
-		Reason   string `json:"reason" minLength:"1" maxLength:"500"`
+		Quantity int64  `json:"quantity" minimum:"-1000000000" maximum:"1000000000" doc:"Signed, not 0" example:"-1"`
+		Reason   string `json:"reason" minLength:"1" maxLength:"500" example:"broken"`
 	}
 }
 
@@ -81,7 +82,7 @@ func (c *Context) postAdjustment(ctx context.Context, r *adjustmentRequest) (*ch
 }
 
 type stockRequest struct {
-	SKU   string `path:"sku" doc:"URL-escaped"`
+	SKU   string `path:"sku" doc:"1 to 64 bytes of UTF-8 without control characters, URL-escaped" example:"85123A"`
 	Token string `header:"Courante-Token" doc:"Answer at least as fresh as the command that gave the token"`
 	Wait  int    `header:"Courante-Wait" default:"1000" minimum:"0" maximum:"30000" doc:"Milliseconds to wait for that"`
 }
@@ -92,14 +93,15 @@ func (r *stockRequest) Resolve(huma.Context) []error { return checkSKU(r.SKU) }
 type stockResponse struct{ Body Level }
 
 func (c *Context) getStock(ctx context.Context, r *stockRequest) (*stockResponse, error) {
-	if err := await(ctx, c.svc, r.Token, r.Wait); err != nil {
-		return nil, err
-	}
-	level, err := c.Level(ctx, r.SKU)
+	res := &stockResponse{}
+	err := c.svc.Read(ctx, r.Token, time.Duration(r.Wait)*time.Millisecond, func() (err error) {
+		res.Body, err = c.Level(ctx, r.SKU)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &stockResponse{level}, nil
+	return res, nil
 }
 
 func checkSKU(sku string) []error {
@@ -115,24 +117,4 @@ func scoped(sku, change, key string) string {
 		return ""
 	}
 	return "POST /v1/inventory/" + url.PathEscape(sku) + "/" + change + " " + key
-}
-
-// oneLook is the least that a reader waits: looking whether the service is
-// fresh enough takes a round trip to the database.
-const oneLook = 50 * time.Millisecond
-
-// await waits until the service is as fresh as the token asks for.
-func await(ctx context.Context, svc *courante.Service, text string, milliseconds int) error {
-	token, err := courante.ParseToken(text)
-	if err != nil {
-		return err
-	}
-	wait := max(time.Duration(milliseconds)*time.Millisecond, oneLook)
-	limited, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	err = svc.Await(limited, token)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return courante.Reject("conflict", "not yet as fresh as the token asks for, after %s; try again, or with a longer Courante-Wait", wait)
-	}
-	return err
 }

@@ -8,29 +8,29 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/shop"
 )
 
 func (c *Context) routes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "place-order", Method: http.MethodPost, Path: "/v1/orders", DefaultStatus: http.StatusCreated,
-		Summary: "Place an order", Tags: []string{"orders"},
+		Summary: "Place an order", Tags: []string{"orders"}, Errors: []int{http.StatusConflict},
+		Description: "The same order_id with the same body gets the first answer again; with another body 409.",
 	}, c.postOrder)
 	huma.Register(api, huma.Operation{
 		OperationID: "get-order", Method: http.MethodGet, Path: "/v1/orders/{id}",
-		Summary: "An order with its timeline", Tags: []string{"orders"},
+		Summary: "An order with its timeline", Tags: []string{"orders"}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, c.getOrder)
 	huma.Register(api, huma.Operation{
 		OperationID: "cancel-order", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", DefaultStatus: http.StatusAccepted,
-		Summary: "Cancel an order that has not been shipped", Tags: []string{"orders"},
+		Summary: "Cancel an order that has not been shipped", Tags: []string{"orders"}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 		Description: "202 the first time, 200 if it was being cancelled already, 409 after shipping.",
 	}, c.postCancel)
 	c.returnRoutes(api)
 }
 
 type postOrderRequest struct {
-	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" doc:"The same key with the same body gets the first answer again"`
+	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" patternDescription:"1 to 255 visible ASCII characters" doc:"The same key with the same body gets the first answer again; with another body 422"`
 	Body PlaceOrder
 }
 
@@ -54,7 +54,7 @@ func (c *Context) postOrder(ctx context.Context, r *postOrderRequest) (*postOrde
 }
 
 type getOrderRequest struct {
-	ID    string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
+	ID    string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" patternDescription:"1 to 64 letters and digits, and after the first also . _ : -" example:"first"`
 	Token string `header:"Courante-Token" doc:"Answer at least as fresh as the command that gave the token"`
 	Wait  int    `header:"Courante-Wait" default:"1000" minimum:"0" maximum:"30000" doc:"Milliseconds to wait for that"`
 }
@@ -62,21 +62,22 @@ type getOrderRequest struct {
 type getOrderResponse struct{ Body Order }
 
 func (c *Context) getOrder(ctx context.Context, r *getOrderRequest) (*getOrderResponse, error) {
-	if err := await(ctx, c.svc, r.Token, r.Wait); err != nil {
-		return nil, err
-	}
-	order, err := c.Order(ctx, r.ID)
+	res := &getOrderResponse{}
+	err := c.svc.Read(ctx, r.Token, time.Duration(r.Wait)*time.Millisecond, func() (err error) {
+		res.Body, err = c.Order(ctx, r.ID)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &getOrderResponse{order}, nil
+	return res, nil
 }
 
 type postCancelRequest struct {
-	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$"`
-	ID   string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
+	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" patternDescription:"1 to 255 visible ASCII characters" doc:"The same key with the same body gets the first answer again; with another body 422"`
+	ID   string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" patternDescription:"1 to 64 letters and digits, and after the first also . _ : -" example:"first"`
 	Body *struct {
-		Reason string `json:"reason,omitempty" maxLength:"500"`
+		Reason string `json:"reason,omitempty" maxLength:"500" example:"changed my mind"`
 	} `required:"false"`
 }
 
@@ -118,24 +119,4 @@ func scoped(path, key string) string {
 		return ""
 	}
 	return "POST " + path + " " + key
-}
-
-// oneLook is the least that a reader waits: looking whether the service is
-// fresh enough takes a round trip to the database.
-const oneLook = 50 * time.Millisecond
-
-// await waits until the service is as fresh as the token asks for.
-func await(ctx context.Context, svc *courante.Service, text string, milliseconds int) error {
-	token, err := courante.ParseToken(text)
-	if err != nil {
-		return err
-	}
-	wait := max(time.Duration(milliseconds)*time.Millisecond, oneLook)
-	limited, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	err = svc.Await(limited, token)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return courante.Reject("conflict", "not yet as fresh as the token asks for, after %s; try again, or with a longer Courante-Wait", wait)
-	}
-	return err
 }

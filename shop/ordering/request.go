@@ -15,9 +15,9 @@ import (
 // API's description publishes them; [PlaceOrder.Problems] checks all of them
 // and what tags cannot say.
 type PlaceOrder struct {
-	OrderID    string      `json:"order_id,omitempty" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" doc:"Chosen by the caller, or by the shop if it is absent"`
-	CustomerID string      `json:"customer_id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
-	Currency   string      `json:"currency" doc:"ISO 4217" minLength:"3" maxLength:"3"`
+	OrderID    string      `json:"order_id,omitempty" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" patternDescription:"1 to 64 letters and digits, and after the first also . _ : -" doc:"Chosen by the caller, or by the shop if it is absent" example:"first"`
+	CustomerID string      `json:"customer_id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" patternDescription:"1 to 64 letters and digits, and after the first also . _ : -" example:"17850"`
+	Currency   string      `json:"currency" doc:"ISO 4217" minLength:"3" maxLength:"3" example:"GBP"`
 	Lines      []OrderLine `json:"lines" minItems:"1" maxItems:"2000" nullable:"false"`
 	Payment    PaymentBy   `json:"payment"`
 	ShipTo     ShipTo      `json:"ship_to"`
@@ -25,22 +25,22 @@ type PlaceOrder struct {
 
 // OrderLine is one line of a request.
 type OrderLine struct {
-	SKU         string `json:"sku" minLength:"1" maxLength:"64" doc:"1 to 64 bytes of UTF-8 without control characters"`
+	SKU         string `json:"sku" minLength:"1" maxLength:"64" doc:"1 to 64 bytes of UTF-8 without control characters" example:"85123A"`
 	Description string `json:"description,omitempty" maxLength:"500"`
-	Quantity    int64  `json:"quantity" minimum:"1" maximum:"1000000"`
-	UnitPrice   int64  `json:"unit_price" minimum:"0" maximum:"1000000000000" doc:"Minor units of the order's currency"`
+	Quantity    int64  `json:"quantity" minimum:"1" maximum:"1000000" example:"6"`
+	UnitPrice   int64  `json:"unit_price" minimum:"0" maximum:"1000000000000" doc:"Minor units of the order's currency" example:"255"`
 	Kind        string `json:"kind,omitempty" enum:"goods,charge" doc:"goods come from stock and are shipped (default); a charge is only paid"`
 }
 
 // PaymentBy says how a request is to be paid.
 type PaymentBy struct {
-	Method string `json:"method" minLength:"1" maxLength:"255"`
-	Token  string `json:"token" minLength:"1" maxLength:"255"`
+	Method string `json:"method" minLength:"1" maxLength:"255" example:"card"`
+	Token  string `json:"token" minLength:"1" maxLength:"255" example:"tok_ok"`
 }
 
 // ShipTo says where a request goes.
 type ShipTo struct {
-	Country    string `json:"country" doc:"ISO 3166-1 alpha-2" minLength:"2" maxLength:"2"`
+	Country    string `json:"country" doc:"ISO 3166-1 alpha-2" minLength:"2" maxLength:"2" example:"GB"`
 	Region     string `json:"region,omitempty" maxLength:"500"`
 	City       string `json:"city,omitempty" maxLength:"500"`
 	PostalCode string `json:"postal_code,omitempty" maxLength:"500"`
