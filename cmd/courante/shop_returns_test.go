@@ -12,6 +12,7 @@ import (
 	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/shop"
 	"github.com/courante-dev/courante/shop/ordering"
+	"github.com/courante-dev/courante/shop/outside"
 	"github.com/courante-dev/courante/shop/payment"
 )
 
@@ -307,5 +308,47 @@ func TestADeclinedChargeFailedAndIsNotUndone(t *testing.T) {
 		if charge != courante.StepFailed {
 			t.Errorf("the charge: %s, want %s", charge, courante.StepFailed)
 		}
+	})
+}
+
+func TestAReturnWaitsForTheProvider(t *testing.T) {
+	inShop(t, func(s *system) {
+		s.confirmed("o-1")
+		s.down.Store(true)
+		r := s.giveBack("o-1", `[{"line":1,"quantity":4},{"line":2,"quantity":1},{"line":3,"quantity":1}]`)
+		time.Sleep(10 * time.Minute) // of the bubble's time
+		s.wantLevel("85123A", 10, 0)
+		if o := s.get("o-1"); o.Status != "confirmed" {
+			t.Errorf("%s, and the refund is not answered", o.Status)
+		}
+		if got := s.sagas(r.ReturnID); got[0].State != courante.SagaStuck || !strings.Contains(got[0].Cause, "effect refund of payment has not answered") {
+			t.Errorf("the saga is %s: %s, want it listed as stuck, with the cause", got[0].State, got[0].Cause)
+		}
+		s.down.Store(false)
+		s.await("o-1", "returned")
+		s.wantKept("o-1", 51, map[string]int64{r.ReturnID: orderTotal - 51})
+		if got := s.sagas(r.ReturnID); got[0].State != courante.SagaCompleted {
+			t.Errorf("the saga is %s: %s, want completed", got[0].State, got[0].Cause)
+		}
+	})
+}
+
+// An order is cancelled when its money is back, and not before.
+func TestACancellationWaitsForTheProvider(t *testing.T) {
+	inShop(t, func(s *system) {
+		s.stock("85123A", 10)
+		s.stock("71053", 1)
+		s.down.Store(true)
+		must[ordering.Placed](s, 201, "POST", "/v1/orders", orderBody("o-1", "tok_ok", "ZZ"))
+		s.await("o-1", "cancelling")
+		time.Sleep(10 * time.Minute) // of the bubble's time: all deadlines are over
+		if o := s.get("o-1"); o.Status != "cancelling" {
+			t.Errorf("%s, and the provider has not given back the money", o.Status)
+		}
+		s.wantCharge("o-1", outside.Approved)
+		s.down.Store(false)
+		s.await("o-1", "cancelled")
+		s.wantCharge("o-1", outside.Refunded)
+		s.wantLevel("85123A", 10, 0)
 	})
 }

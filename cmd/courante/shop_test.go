@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +36,7 @@ type system struct {
 	t        *testing.T
 	gateway  *gateway.Gateway
 	provider *outside.Provider
+	down     atomic.Bool // the provider does not answer when money is to be given back
 	carrier  *outside.Carrier
 	db       *memory.Database
 	mounts   []courante.Mount
@@ -89,7 +92,7 @@ func (s *system) start() *courante.Runtime {
 	for _, svc := range []*courante.Service{
 		orders.Service(),
 		stock.Service(),
-		payment.New(payment.Config{Provider: s.provider}).Service(),
+		payment.New(payment.Config{Provider: stingy{s.provider, &s.down}}).Service(),
 		shipping.New(shipping.Config{Carrier: s.carrier}).Service(),
 		notification.New(notification.Config{Mailer: folder}).Service(),
 	} {
@@ -101,6 +104,30 @@ func (s *system) start() *courante.Runtime {
 		s.t.Fatal(err)
 	}
 	return rt
+}
+
+// stingy is a provider that, while it is down, does not undo a charge, and
+// loses the reply of each refund that it makes.
+type stingy struct {
+	*outside.Provider
+	down *atomic.Bool
+}
+
+func (p stingy) Void(ctx context.Context, key string) (int64, error) {
+	if p.down.Load() {
+		return 0, errors.New("connection refused")
+	}
+	return p.Provider.Void(ctx, key)
+}
+
+func (p stingy) Refund(ctx context.Context, key, refund string, amount int64) error {
+	if err := p.Provider.Refund(ctx, key, refund, amount); err != nil {
+		return err
+	}
+	if p.down.Load() {
+		return errors.New("connection reset before the reply")
+	}
+	return nil
 }
 
 // call sends a request and returns status, headers and body. headers are names

@@ -25,6 +25,14 @@ func TestInventory(t *testing.T) {
 		reserved  = shop.InventoryReserved{OrderID: "17"}
 		released  = shop.InventoryReleased{OrderID: "17"}
 		issued    = shop.InventoryIssued{OrderID: "17"}
+
+		handed = func(id string, lines ...shop.ReturnedLine) shop.ReturnRequested {
+			return shop.ReturnRequested{OrderID: "17", ReturnID: id, Lines: lines}
+		}
+		piece = func(sku string, n int64) shop.ReturnedLine {
+			return shop.ReturnedLine{SKU: sku, Kind: shop.Goods, Quantity: n}
+		}
+		restocked = func(id string) shop.ReturnRestocked { return shop.ReturnRestocked{OrderID: "17", ReturnID: id} }
 	)
 	type events = []courante.Payload
 	tests := []struct {
@@ -51,6 +59,11 @@ func TestInventory(t *testing.T) {
 		{"cancelled with nothing reserved: said all the same", 2, 1, events{three}, cancelled, events{released}, stock{2, 0}},
 		{"cancelled before the order came: said all the same", 9, 9, nil, cancelled, events{released}, stock{9, 0}},
 		{"an order that comes after its end", 9, 9, events{cancelled}, three, nil, stock{9, 0}},
+		{"returned: on hand again", 9, 9, events{three, arranged}, handed("r", piece("a", 1), piece("b", 1), piece("a", 1)), events{restocked("r")}, stock{8, 0}},
+		{"returned, and some are reserved for another", 9, 9, events{three, arranged, order("18", line("a", 4))}, handed("r", piece("a", 3)), events{restocked("r")}, stock{9, 4}},
+		{"the return twice: restocked once", 9, 9, events{three, arranged, handed("r", piece("a", 1))}, handed("r", piece("a", 1)), nil, stock{7, 0}},
+		{"two returns: restocked twice", 9, 9, events{three, arranged, handed("r", piece("a", 1))}, handed("s", piece("a", 1)), events{restocked("s")}, stock{8, 0}},
+		{"a charge returned: nothing is restocked", 9, 9, events{three, arranged}, handed("r", shop.ReturnedLine{SKU: "a", Kind: shop.Charge, Quantity: 5}), events{restocked("r")}, stock{6, 0}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {

@@ -59,6 +59,8 @@ func (r *ReturnOrder) Problems() []Problem {
 	return found
 }
 
+func (r *ReturnOrder) hash(orderID string) [32]byte { return hashOf([]any{orderID, r}) }
+
 // ReturnAccepted is the answer to a return.
 type ReturnAccepted struct {
 	ReturnID string              `json:"return_id"`
@@ -107,7 +109,7 @@ func (c *Context) Return(ctx context.Context, idempotency, id string, request *R
 	if idempotency != "" {
 		returnID = idFrom(idempotency)
 	}
-	hash := hashOf([]any{id, request})
+	hash := request.hash(id)
 	fingerprint := hex.EncodeToString(hash[:16])
 	res, err := c.giveBack.Do(ctx, courante.Call{
 		Keys:        []courante.Key{c.orders.Key(id), c.returns.Key(returnID)},

@@ -19,6 +19,10 @@ type provider struct {
 	charged  int
 	voided   int
 	refunds  int64
+
+	failures int              // how often Void and Refund fail before they work
+	given    map[string]int64 // refunds by key
+	asked    int              // calls of Refund
 }
 
 func (p *provider) Charge(context.Context, string, string, int64, string) (string, error) {
@@ -31,11 +35,27 @@ func (p *provider) Lookup(context.Context, string) (string, bool, error) {
 }
 
 func (p *provider) Void(context.Context, string) (int64, error) {
+	if p.failures > 0 {
+		p.failures--
+		return 0, errLost
+	}
 	p.voided++
 	return p.refunds, nil
 }
 
-func (p *provider) Refund(context.Context, string, string, int64) error { return nil }
+// Refund gives the money at the first call; while failures last, the reply is lost.
+func (p *provider) Refund(_ context.Context, key, refund string, amount int64) error {
+	p.asked++
+	if p.given == nil {
+		p.given = map[string]int64{}
+	}
+	p.given[key+" "+refund] = amount
+	if p.failures > 0 {
+		p.failures--
+		return errLost
+	}
+	return nil
+}
 
 var (
 	gbp = func(n int64) shop.Money { return shop.Money{Amount: n, Currency: "GBP"} }
