@@ -65,7 +65,7 @@ func sagaRoutes(api huma.API, g *courante.SagaGraph, mounts []courante.Mount) {
 		res := &getSagaResponse{}
 		err = owner.Read(ctx, r.Token, time.Duration(r.Wait)*time.Millisecond, func() error {
 			status, _, err := courante.ReadSaga(ctx, g, mounts, r.ID, time.Now())
-			res.Body = viewSaga(r.ID, status)
+			res.Body = viewSaga(status)
 			return err
 		})
 		if err != nil {
