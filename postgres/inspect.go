@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -13,8 +15,9 @@ import (
 // Inspect lists the migrations of the ticker's schema and of the logs', as
 // [Database.Migrations] does, without opening the database: it changes nothing,
 // not even in one that has never been used. logs are those that the program
-// will have; those that are registered are added.
-func Inspect(ctx context.Context, config Config, logs ...string) ([]Migration, error) {
+// will have, each with the migrations of its context's own, nil for none; logs
+// that are registered are added.
+func Inspect(ctx context.Context, config Config, logs map[string]fs.FS) ([]Migration, error) {
 	config = config.withDefaults()
 	if err := config.check(); err != nil {
 		return nil, err
@@ -34,22 +37,18 @@ func Inspect(ctx context.Context, config Config, logs ...string) ([]Migration, e
 	if err != nil {
 		return nil, err
 	}
-	for _, log := range logs {
-		if registered[log] != "" {
-			continue
+	own := map[string]fs.FS{}
+	for log, files := range logs {
+		if registered[log] == "" {
+			registered[log] = log
+			if config.Schema != DefaultSchema {
+				registered[log] = config.Schema + "_" + log
+			}
 		}
-		registered[log] = log
-		if config.Schema != DefaultSchema {
-			registered[log] = config.Schema + "_" + log
-		}
+		own[registered[log]] = files
 	}
-	var schemas []string
-	for _, schema := range registered {
-		schemas = append(schemas, schema)
-	}
-	slices.Sort(schemas)
-	for _, schema := range schemas {
-		list, err := db.inspectSchema(ctx, schema, "migrations/store")
+	for _, schema := range slices.Sorted(maps.Values(registered)) {
+		list, err := db.inspectSchema(ctx, schema, "migrations/store", own[schema])
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +60,7 @@ func Inspect(ctx context.Context, config Config, logs ...string) ([]Migration, e
 // inspectTicker returns the migrations of the ticker's schema, and the schema
 // of each registered log.
 func (db *Database) inspectTicker(ctx context.Context) ([]Migration, map[string]string, error) {
-	list, err := db.inspectSchema(ctx, db.config.Schema, "migrations/database")
+	list, err := db.inspectSchema(ctx, db.config.Schema, "migrations/database", nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -72,29 +71,26 @@ func (db *Database) inspectTicker(ctx context.Context) ([]Migration, map[string]
 	return list, logs, err
 }
 
-// inspectSchema is migrationsOf for a schema that may not be there yet.
-func (db *Database) inspectSchema(ctx context.Context, schema, folder string) ([]Migration, error) {
-	files := subdir(migrations, folder)
+// inspectSchema lists the migrations of a schema that may not be there yet: the
+// framework's in the folder, and the context's own.
+func (db *Database) inspectSchema(ctx context.Context, schema, folder string, own fs.FS) ([]Migration, error) {
 	there, err := db.hasTable(ctx, schema, "migration")
 	if err != nil {
 		return nil, err
 	}
-	if there {
-		list, err := db.migrationsOf(ctx, schema, files)
-		slices.SortStableFunc(list, func(a, b Migration) int {
-			return cmp.Or(-cmp.Compare(a.Source, b.Source), cmp.Compare(a.Version, b.Version))
-		})
-		return list, err
-	}
-	known, err := readMigrations(files)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: list the migrations of schema %s: %w", schema, err)
-	}
 	var list []Migration
-	for _, file := range known {
-		list = append(list, Migration{Schema: schema, Source: sourceCourante, Version: file.version, Name: file.name})
+	if there {
+		if list, err = db.appliedMigrations(ctx, schema); err != nil {
+			return nil, err
+		}
 	}
-	return list, nil
+	if list, err = withPending(list, schema, sourceCourante, subdir(migrations, folder)); err == nil && own != nil {
+		list, err = withPending(list, schema, sourceContext, own)
+	}
+	slices.SortStableFunc(list, func(a, b Migration) int {
+		return cmp.Or(-cmp.Compare(a.Source, b.Source), cmp.Compare(a.Version, b.Version))
+	})
+	return list, translate("list the migrations of schema "+schema, err)
 }
 
 func (db *Database) hasTable(ctx context.Context, schema, table string) (bool, error) {

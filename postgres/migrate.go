@@ -137,29 +137,35 @@ func (db *Database) Migrations(ctx context.Context) ([]Migration, error) {
 }
 
 func (db *Database) migrationsOf(ctx context.Context, schema string, files fs.FS) ([]Migration, error) {
-	doing := fmt.Sprintf("list the migrations of schema %s", schema)
+	list, err := db.appliedMigrations(ctx, schema)
+	if err == nil {
+		list, err = withPending(list, schema, sourceCourante, files)
+	}
+	return list, translate("list the migrations of schema "+schema, err)
+}
+
+func (db *Database) appliedMigrations(ctx context.Context, schema string) ([]Migration, error) {
 	rows, err := db.pool.Query(ctx, "select $1, source, version, name, applied from "+
 		pgx.Identifier{schema}.Sanitize()+".migration order by source desc, version", schema)
 	if err != nil {
-		return nil, translate(doing, err)
+		return nil, err
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Migration])
-	if err != nil {
-		return nil, translate(doing, err)
-	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Migration])
+}
+
+// withPending adds to the list those of the source's files that were not
+// applied.
+func withPending(list []Migration, schema, source string, files fs.FS) ([]Migration, error) {
 	known, err := readMigrations(files)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: %s: %w", doing, err)
-	}
 	for _, file := range known {
 		applied := slices.ContainsFunc(list, func(m Migration) bool {
-			return m.Source == sourceCourante && m.Version == file.version
+			return m.Source == source && m.Version == file.version
 		})
 		if !applied {
-			list = append(list, Migration{Schema: schema, Source: sourceCourante, Version: file.version, Name: file.name})
+			list = append(list, Migration{Schema: schema, Source: source, Version: file.version, Name: file.name})
 		}
 	}
-	return list, nil
+	return list, err
 }
 
 // readMigrations reads files named NNN_what_it_does.sql, in order. The numbers

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -42,11 +43,11 @@ func (c *migrateCommand) Run(ctx context.Context, p *program) error {
 	}
 	defer stop()
 	config := postgres.Config{URL: url, Logger: p.log}
-	var logs []string
+	logs := map[string]fs.FS{}
 	for _, s := range declaredShop() {
-		logs = append(logs, s.Name())
+		logs[s.Name()] = s.Migrations()
 	}
-	before, err := postgres.Inspect(ctx, config, logs...)
+	before, err := postgres.Inspect(ctx, config, logs)
 	if err != nil {
 		return err
 	}
@@ -58,12 +59,19 @@ func (c *migrateCommand) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer db.Close()
-	for _, log := range logs {
-		if _, err := db.Store(ctx, log); err != nil {
+	for log, own := range logs {
+		store, err := db.Store(ctx, log)
+		if err != nil {
+			return err
+		}
+		if own == nil {
+			continue
+		}
+		if err := db.MigrateSchema(ctx, store.Schema(), own); err != nil {
 			return err
 		}
 	}
-	after, err := postgres.Inspect(ctx, config, logs...)
+	after, err := postgres.Inspect(ctx, config, logs)
 	if err != nil {
 		return err
 	}
@@ -81,7 +89,7 @@ func (c *migrateCommand) Run(ctx context.Context, p *program) error {
 }
 
 func printMigrations(p *program, list []postgres.Migration, pendingOnly bool) error {
-	t := newTable("SCHEMA", "MIGRATION", "APPLIED")
+	t := newTable("SCHEMA", "OF", "MIGRATION", "APPLIED")
 	pending := 0
 	for _, m := range list {
 		if !m.Applied.IsZero() && pendingOnly {
@@ -100,7 +108,7 @@ func printMigrations(p *program, list []postgres.Migration, pendingOnly bool) er
 			}
 			continue
 		}
-		t.row(m.Schema, fmt.Sprintf("%03d %s", m.Version, m.Name), at)
+		t.row(m.Schema, m.Source, fmt.Sprintf("%03d %s", m.Version, m.Name), at)
 	}
 	if p.globals.JSON {
 		return nil

@@ -180,6 +180,11 @@ func (s *system) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	start := time.Now()
+	if err := rt.Prepare(ctx); err != nil {
+		return err
+	}
+	s.p.step("read models: up to date after %s", short(time.Since(start)))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.runtime = &running{Runtime: rt, cancel: cancel, failed: make(chan error, 1)}
 	s.runtime.done.Go(func() {

@@ -26,6 +26,7 @@ func (c *Context) routes(api huma.API) {
 		Summary: "Cancel an order that has not been shipped", Tags: []string{"orders"}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 		Description: "202 the first time, 200 if it was being cancelled already, 409 after shipping.",
 	}, c.postCancel)
+	c.listRoutes(api)
 	c.returnRoutes(api)
 }
 
