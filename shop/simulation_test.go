@@ -3,7 +3,6 @@ package shop_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -18,9 +17,9 @@ import (
 )
 
 // TestSimulation runs the whole shop under one scheduler: several processes,
-// which die, freeze and are replaced, customers who change their mind, and a
-// provider, a carrier and a post that lose requests and answers. Whatever
-// happens, G3 and G4 hold in the end.
+// which die, freeze and are replaced, customers who change their mind before
+// and after they have the goods, and a provider, a carrier and a post that lose
+// requests and answers. Whatever happens, G3 and G4 hold in the end.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	covered := courantetest.Simulate(t, simulation)
@@ -54,14 +53,16 @@ type town struct {
 	mails    map[string][]string // kinds of mails, by order
 	sent     map[string]bool     // keys of mails
 
-	orders []*wish
+	orders    []*wish
+	regretted []*wish // those that somebody is about to return
 }
 
 // wish is an order as its customer wants it.
 type wish struct {
-	id    string
-	place ordering.PlaceOrder
-	goods int64
+	id       string
+	place    ordering.PlaceOrder
+	goods    int64 // pieces, all of one SKU
+	returned []ordering.ReturnAccepted
 }
 
 // received is how much of each SKU comes in, and found what turns up besides:
@@ -89,7 +90,7 @@ func simulation() courantetest.Simulation[*shopInProcess] {
 	}
 	return courantetest.Simulation[*shopInProcess]{
 		Start:   w.start,
-		Clients: []func(*courantetest.Client[*shopInProcess]){warehouse, w.customer, w.customer, w.customer, w.customer},
+		Clients: []func(*courantetest.Client[*shopInProcess]){warehouse, w.customer, w.customer, w.customer, w.customer, w.relative},
 		Check:   w.check,
 	}
 }
@@ -135,7 +136,12 @@ func (w *town) customer(c *courantetest.Client[*shopInProcess]) {
 		}
 		if c.IntN(8) > 0 {
 			o.goods = 1 + int64(c.IntN(2))
-			o.place.Lines = append(o.place.Lines, ordering.OrderLine{SKU: pick(skus...), Quantity: o.goods, UnitPrice: 250})
+			line := ordering.OrderLine{SKU: pick(skus...), Quantity: o.goods, UnitPrice: 250}
+			if o.goods == 2 && c.IntN(2) == 0 {
+				line.Quantity = 1 // of each of two lines
+				o.place.Lines = append(o.place.Lines, line)
+			}
+			o.place.Lines = append(o.place.Lines, line)
 		}
 		if o.goods == 0 || c.IntN(3) == 0 {
 			o.place.Lines = append(o.place.Lines, ordering.OrderLine{SKU: "card", Quantity: 1, UnitPrice: int64(c.IntN(2)) * 99, Kind: "charge"})
@@ -164,7 +170,59 @@ func (w *town) customer(c *courantetest.Client[*shopInProcess]) {
 				c.Errorf("cancel %s: %v", o.id, err)
 			}
 		}
+		if c.IntN(2) == 0 {
+			w.regretted = append(w.regretted, o)
+			for range 1 + c.IntN(2) {
+				w.giveBack(c, o)
+			}
+		}
 		c.Sleep(time.Duration(c.IntN(2000)) * time.Millisecond)
+	}
+}
+
+// relative returns what others are about to return, too.
+func (w *town) relative(c *courantetest.Client[*shopInProcess]) {
+	for range 4 {
+		c.Sleep(time.Duration(c.IntN(10_000)) * time.Millisecond)
+		if n := len(w.regretted); n > 0 {
+			w.giveBack(c, w.regretted[c.IntN(n)])
+		}
+	}
+}
+
+// giveBack returns some or all of an order as soon as it is confirmed. By then
+// somebody else may have returned the same.
+func (w *town) giveBack(c *courantetest.Client[*shopInProcess], o *wish) {
+	var some ordering.ReturnOrder
+	switch c.IntN(3) {
+	case 0: // everything
+		for i, l := range o.place.Lines {
+			some.Lines = append(some.Lines, ordering.ReturnLine{Line: i + 1, Quantity: l.Quantity})
+		}
+	case 1: // one piece of some line
+		some.Lines = []ordering.ReturnLine{{Line: 1 + c.IntN(len(o.place.Lines)), Quantity: 1}}
+	case 2: // all of a SKU
+		some.Lines = []ordering.ReturnLine{{SKU: o.place.Lines[0].SKU, Quantity: max(o.goods, 1)}}
+	}
+	key := c.NewID()
+	for range 10 { // seconds: what is not confirmed by then may never be
+		var accepted ordering.ReturnAccepted
+		err := c.Insist(func(s *shopInProcess) (err error) {
+			accepted, err = s.orders.Return(context.Background(), key, o.id, &some)
+			return err
+		}, rejected)
+		var no *ordering.NotReturnable
+		switch {
+		case err == nil:
+			o.returned = append(o.returned, accepted)
+			return
+		case conflict(err):
+			c.Sleep(time.Second)
+		case errors.As(err, &no):
+			return
+		default:
+			c.Errorf("return of %s: %v", o.id, err)
+		}
 	}
 }
 
@@ -176,71 +234,6 @@ func rejected(err error) bool {
 func conflict(err error) bool {
 	var no *courante.Rejection
 	return errors.As(err, &no) && no.Code == "conflict"
-}
-
-// check is what G3 and G4 mean to the shop.
-func (w *town) check(ctx context.Context, s *shopInProcess) error {
-	charges, err := w.provider.Charges(ctx)
-	if err != nil {
-		return err
-	}
-	bookings, err := w.carrier.Bookings(ctx)
-	if err != nil {
-		return err
-	}
-	var problems []error
-	problem := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
-	gone := map[string]int64{}
-	for _, o := range w.orders {
-		order, err := s.orders.Order(ctx, o.id)
-		if err != nil {
-			return err
-		}
-		charge := charges[payment.ChargeKey(o.id)]
-		booking := bookings[shipping.BookingKey(o.id)]
-		taken := int64(0)
-		if charge.State == outside.Approved || charge.State == outside.Pending {
-			taken = charge.Amount
-		}
-		carried := booking.Tracking != "" && !booking.Cancelled
-		switch order.Status {
-		case ordering.Confirmed:
-			if taken != order.Total.Amount {
-				problem("order %s is confirmed at %s and the provider holds %d: %+v", o.id, order.Total, taken, charge)
-			}
-			if carried != (o.goods > 0) {
-				problem("order %s is confirmed with %d goods and the carrier says %+v", o.id, o.goods, booking)
-			}
-			if o.goods > 0 {
-				gone[o.place.Lines[0].SKU] += o.goods
-			}
-			if mails := w.mails[o.id]; len(mails) != 1 || mails[0] != "confirmation" {
-				problem("order %s is confirmed and the mails are %v", o.id, mails)
-			}
-		case ordering.Cancelled:
-			if taken != 0 {
-				problem("order %s is cancelled and the provider keeps %d: %+v", o.id, taken, charge)
-			}
-			if carried {
-				problem("order %s is cancelled and the carrier says %+v", o.id, booking)
-			}
-			if mails := w.mails[o.id]; len(mails) != 1 || mails[0] != "cancellation" {
-				problem("order %s is cancelled and the mails are %v", o.id, mails)
-			}
-		default:
-			problem("order %s has not ended: it is %s", o.id, order.Status)
-		}
-	}
-	for _, sku := range skus {
-		level, err := s.stock.Level(ctx, sku)
-		if err != nil {
-			return err
-		}
-		if level.OnHand < 0 || level.Reserved != 0 || level.OnHand+gone[sku] != received+found {
-			problem("of %d %s %d are gone, and the stock is %+v", received+found, sku, gone[sku], level)
-		}
-	}
-	return errors.Join(problems...)
 }
 
 // What the contexts see of those outside, each call on the simulation's wire.

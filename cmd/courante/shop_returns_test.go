@@ -316,7 +316,7 @@ func TestAReturnWaitsForTheProvider(t *testing.T) {
 		s.confirmed("o-1")
 		s.down.Store(true)
 		r := s.giveBack("o-1", `[{"line":1,"quantity":4},{"line":2,"quantity":1},{"line":3,"quantity":1}]`)
-		time.Sleep(10 * time.Minute) // of the bubble's time
+		time.Sleep(2 * time.Minute) // of the bubble's time
 		s.wantLevel("85123A", 10, 0)
 		if o := s.get("o-1"); o.Status != "confirmed" {
 			t.Errorf("%s, and the refund is not answered", o.Status)
@@ -341,7 +341,7 @@ func TestACancellationWaitsForTheProvider(t *testing.T) {
 		s.down.Store(true)
 		must[ordering.Placed](s, 201, "POST", "/v1/orders", orderBody("o-1", "tok_ok", "ZZ"))
 		s.await("o-1", "cancelling")
-		time.Sleep(10 * time.Minute) // of the bubble's time: all deadlines are over
+		time.Sleep(2 * time.Minute) // of the bubble's time: all deadlines are over
 		if o := s.get("o-1"); o.Status != "cancelling" {
 			t.Errorf("%s, and the provider has not given back the money", o.Status)
 		}

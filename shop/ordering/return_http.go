@@ -11,14 +11,14 @@ import (
 func (c *Context) returnRoutes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "return-order", Method: http.MethodPost, Path: "/v1/orders/{id}/returns", DefaultStatus: http.StatusAccepted,
-		Summary: "Return some or all of a confirmed order", Tags: []string{"orders"},
+		Summary: "Return some or all of a confirmed order", Tags: []string{"orders"}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 		Description: "The goods go back to the stock and their price to the customer. 409 before the order is confirmed, 422 for more than was bought and not yet returned.",
 	}, c.postReturn)
 }
 
 type postReturnRequest struct {
-	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" doc:"The same key with the same body gets the first answer again"`
-	ID   string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"`
+	Key  string `header:"Idempotency-Key" pattern:"^[!-~]{1,255}$" patternDescription:"1 to 255 visible ASCII characters" doc:"The same key with the same body gets the first answer again; with another body 422"`
+	ID   string `path:"id" pattern:"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$" patternDescription:"1 to 64 letters and digits, and after the first also . _ : -" example:"first"`
 	Body ReturnOrder
 }
 
