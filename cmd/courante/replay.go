@@ -140,6 +140,8 @@ func (c *replayCommand) Run(ctx context.Context, p *program) error {
 	case replay.Interrupted(err):
 		p.println("\nStopped. Run the same command again to go on: nothing is done twice.")
 		return errReported
+	case errors.As(err, new(*replay.GaveUpError)):
+		return fmt.Errorf("%w\nIs the system running? Start it with \"courante up\", or say where it is with --url.\nThen run the same command again to go on: nothing is done twice", err)
 	case err != nil:
 		return fmt.Errorf("%w\nRun the same command again to go on: nothing is done twice", err)
 	case report.Checks != "ok":

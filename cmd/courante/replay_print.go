@@ -15,13 +15,14 @@ type replayScreen struct {
 	live  bool
 	width int // of what is on the line now
 	next  time.Duration
+	calm  bool // nothing went wrong when last told
 }
 
 // logEvery is how often a log gets a line.
 const logEvery = 10 * time.Second
 
 func newReplayScreen(p *program) *replayScreen {
-	return &replayScreen{p: p, live: isTerminal(p.stderr), next: logEvery}
+	return &replayScreen{p: p, live: isTerminal(p.stderr), next: logEvery, calm: true}
 }
 
 func (s *replayScreen) progress() func(replay.Progress) {
@@ -33,10 +34,11 @@ func (s *replayScreen) progress() func(replay.Progress) {
 			s.show(progressLine(p))
 			return
 		}
-		if p.Elapsed >= s.next {
-			s.next += logEvery
+		if p.Elapsed >= s.next || s.calm && p.Trouble != "" {
+			s.next = p.Elapsed + logEvery
 			s.p.println(progressLine(p))
 		}
+		s.calm = p.Trouble == ""
 	}
 }
 

@@ -26,6 +26,7 @@ type account struct {
 	accepted map[string]int
 	refused  map[Cause]*Refused
 	beyond   int // behind --limit
+	merged   int // with an equal one before
 	entered  int
 	returns  Returns
 }
@@ -77,6 +78,15 @@ func (a *account) refuse(c Cause, lines, first int, said string) {
 	}
 }
 
+// merge enters lines that the system took as one with earlier ones.
+func (a *account) merge(lines int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.merged += lines
+	a.entered += lines
+}
+
+// leaveBeyond enters a line behind the limit.
 func (a *account) leaveBeyond() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -119,7 +129,7 @@ func (a *account) report(r *Report) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r.Accepted = maps.Clone(a.accepted)
-	r.BeyondLimit = a.beyond
+	r.BeyondLimit, r.Merged = a.beyond, a.merged
 	r.NotReached = r.Lines - a.entered
 	r.Returns = a.returns
 	r.Returns.Refused = maps.Clone(a.returns.Refused)

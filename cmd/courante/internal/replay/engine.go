@@ -43,13 +43,29 @@ type engine struct {
 func (e *engine) key(line int) string { return fmt.Sprintf("%s.%d", e.hash[:32], line) }
 
 // feed starts the steps, each as soon as it may go, and returns when all are
-// started.
-func (e *engine) feed(ctx context.Context, steps iter.Seq2[step, error], p *pace) error {
+// started. What an earlier run has done is not done at its pace again: if the
+// system has the first order, it is asked for each until one is not there.
+func (e *engine) feed(ctx context.Context, steps iter.Seq2[step, error], p *pace, first string) error {
+	repeating := false
+	if p.slow() && first != "" {
+		var err error
+		if _, repeating, err = e.watcher.get(ctx, first, ""); err != nil {
+			return err
+		}
+	}
 	for s, err := range steps {
 		if err != nil {
 			return err
 		}
-		if err := p.wait(ctx, s.at); err != nil {
+		if repeating && s.id != "" {
+			if _, repeating, err = e.watcher.get(ctx, s.id, ""); err != nil {
+				return err
+			}
+		}
+		if !repeating {
+			err = p.wait(ctx, s.at)
+		}
+		if err != nil {
 			return err
 		}
 		if err := e.start(ctx, s); err != nil {

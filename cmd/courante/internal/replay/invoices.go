@@ -115,7 +115,7 @@ func (in *invoice) orderStep(last row) step {
 		Payment: payment{method, goodToken}, ShipTo: address{Country: countries[in.orders[0].country]},
 	}
 	p := &placing{line: in.first, order: body, account: map[string]int{}}
-	s := step{line: in.first, at: last.at, order: true, run: p.run}
+	s := step{line: in.first, at: last.at, order: true, id: last.invoice, run: p.run}
 	if !in.guest {
 		// A customer's orders are placed one after the other, so that "newest
 		// first" is the same in every run.

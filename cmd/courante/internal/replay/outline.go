@@ -10,6 +10,7 @@ type outline struct {
 	lines    int              // all that the file has
 	within   int              // those that are sent, or refused on the way
 	requests int              // invoices or records within the limit
+	first    string           // the id of the first order, "" if none has one
 	invoices map[string]span  // within the limit
 	demand   map[string]int64 // pieces of each SKU that orders and write-offs take
 }
@@ -68,6 +69,7 @@ func (o *outline) scanInvoices(src *source, limit int) error {
 		switch r.kind {
 		case goodsLine:
 			o.demand[r.sku] += r.quantity
+			o.noteOrder(r.invoice)
 		case adjustmentLine:
 			o.demand[r.sku] -= r.quantity
 		}
@@ -90,6 +92,7 @@ func (o *outline) scanRecords(src *source, limit int) error {
 		if rec.create == nil {
 			continue
 		}
+		o.noteOrder(rec.create.OrderID)
 		for _, l := range rec.create.Lines {
 			if l.Kind != chargeKind && l.SKU != "" && l.Quantity > 0 {
 				o.demand[l.SKU] += l.Quantity
@@ -97,4 +100,10 @@ func (o *outline) scanRecords(src *source, limit int) error {
 		}
 	}
 	return nil
+}
+
+func (o *outline) noteOrder(id string) {
+	if o.first == "" {
+		o.first = id
+	}
 }

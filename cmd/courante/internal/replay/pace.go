@@ -15,6 +15,9 @@ type pace struct {
 	sent  int
 }
 
+// slow reports whether requests are held back at all.
+func (p *pace) slow() bool { return p.rate > 0 || p.speed > 0 }
+
 // wait returns when the next request is due, which happened at that time. One
 // without a time is due at once.
 func (p *pace) wait(ctx context.Context, at time.Time) error {

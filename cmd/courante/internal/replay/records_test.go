@@ -45,6 +45,31 @@ func TestRecords(t *testing.T) {
 	})
 }
 
+// TestOrderTwice counts a record that places the same order again as merged,
+// and one that asks for another under its id as refused.
+func TestOrderTwice(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newShop(t)
+		order := `{"create_order":{"order_id":"a","customer_id":"me","currency":"GBP","lines":[{"sku":"p","quantity":1,"unit_price":1,"kind":"charge"}],"payment":{"method":"card","token":"tok_ok"},"ship_to":{"country":"GB"}}}`
+		r := complete(t, s, config(written(t, order+"\n"+order+"\n"+strings.Replace(order, `"me"`, `"you"`, 1))))
+		want(t, "accepted", r.Accepted, map[string]int{asOrderRecord: 1})
+		want(t, "refused", causesOf(r), map[Cause]int{"order_409": 1})
+		if r.Merged != 1 || r.Checks != "ok" || r.Orders.Placed != 1 || r.Orders.Refused != 1 {
+			t.Errorf("got %d merged, checks %q, %d orders placed, %d refused; want 1, ok, 1, 1", r.Merged, r.Checks, r.Orders.Placed, r.Orders.Refused)
+		}
+	})
+}
+
+// TestReturnBeforeItsOrder is refused, and the order that comes later is not.
+func TestReturnBeforeItsOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		lines := strings.Split(strings.TrimSpace(story), "\n")
+		r := complete(t, newShop(t), config(written(t, lines[0]+"\n"+lines[3]+"\n"+lines[2])))
+		want(t, "refused", causesOf(r), map[Cause]int{orderAbsent: 1})
+		want(t, "orders", r.Orders.ByStatus, map[string]int{"confirmed": 1})
+	})
+}
+
 // TestRecordsOfAnotherFile returns what was ordered before this file.
 func TestRecordsOfAnotherFile(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

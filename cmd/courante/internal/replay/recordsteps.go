@@ -32,7 +32,7 @@ func (r *record) step() step {
 	s := step{line: r.line, at: r.at}
 	switch {
 	case r.create != nil:
-		s.order = true
+		s.order, s.id = true, r.create.OrderID
 		if r.create.OrderID != "" {
 			s.claims = append(s.claims, claim{key: orderKey(r.create.OrderID)})
 		}

@@ -118,7 +118,7 @@ func (e *engine) send(ctx context.Context, cfg Config, f *file, o *outline) erro
 	if o.format == ndjson {
 		steps = o.recordSteps(src, cfg.Limit, e.account)
 	}
-	if err := e.feed(ctx, steps, &pace{rate: cfg.Rate, speed: cfg.Speed}); err != nil {
+	if err := e.feed(ctx, steps, &pace{rate: cfg.Rate, speed: cfg.Speed}, o.first); err != nil {
 		e.stop(err)
 		return err
 	}

@@ -331,6 +331,22 @@ func TestStuckOrder(t *testing.T) {
 	})
 }
 
+// TestPaceGoesOn does not pace again what an earlier run has done.
+func TestPaceGoesOn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newShop(t)
+		cfg := config(sample)
+		cfg.Speed, cfg.Limit = 1, 4
+		complete(t, s, cfg) // up to 9:10, in 42 minutes
+		cfg.Limit = 0
+		begun := time.Now()
+		complete(t, s, cfg)
+		if took := time.Since(begun); took < 34*time.Minute || took > 35*time.Minute {
+			t.Errorf("going on at 9:33 until 10:07 took %s, want 34 minutes and not again what was before", took)
+		}
+	})
+}
+
 // TestPace sends at the times of the file, and at a rate.
 func TestPace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -17,8 +17,9 @@ type Report struct {
 	Complete bool    `json:"complete"`
 	Seconds  float64 `json:"seconds"`
 
-	// Lines are all that the file has; what follows adds up to them. Merged is
-	// always 0: equal lines of an invoice stay lines of their own.
+	// Lines are all that the file has; what follows adds up to them. Merged are
+	// records that place an order a second time. Equal lines of an invoice stay
+	// lines of their own.
 	Lines       int            `json:"lines"`
 	Accepted    map[string]int `json:"accepted"`
 	Refused     []Refused      `json:"refused"`

@@ -172,12 +172,14 @@ type returning struct {
 	body  []byte
 }
 
-func (r *returning) run(ctx context.Context, e *engine, answered func()) error {
-	answered()
-	o, fresh := e.watcher.add(r.order, false)
-	if fresh { // an order of an earlier file
+func (r *returning) run(ctx context.Context, e *engine, _ func()) error {
+	o, known := e.watcher.add(r.order, false)
+	if known == newOrder { // an order of an earlier file, or of none
 		if err := e.watcher.follow(ctx, o, "", func() {}); err != nil {
 			return err
+		}
+		if o.status == absent {
+			e.watcher.forget(o.id)
 		}
 	}
 	cause, said, err := e.giveBack(ctx, o, e.key(r.line), r.body)

@@ -35,6 +35,7 @@ type theShop struct {
 
 type shopOrder struct {
 	order
+	body      []byte
 	status    string
 	looks     int // until it has ended
 	created   time.Time
@@ -137,10 +138,13 @@ func (s *theShop) place(_ *http.Request, body []byte) (int, any) {
 	if o.OrderID == "" {
 		o.OrderID = "chosen-" + strconv.Itoa(len(s.orders))
 	}
-	if s.orders[o.OrderID] != nil {
+	if have := s.orders[o.OrderID]; have != nil {
+		if bytes.Equal(have.body, body) {
+			return 201, map[string]any{"order_id": o.OrderID, "token": "t"}
+		}
 		return problem(409, "there is another order with this id")
 	}
-	o.status = "confirmed"
+	o.body, o.status = body, "confirmed"
 	for _, l := range o.Lines {
 		if l.Kind != chargeKind && s.stock[l.SKU] < l.Quantity {
 			o.status = "cancelled"

@@ -15,7 +15,8 @@ type step struct {
 	line   int       // the first of its lines, which makes its idempotency key
 	at     time.Time // when it happened, zero if the file does not say
 	claims []claim
-	order  bool // takes a place among the orders under way
+	order  bool   // takes a place among the orders under way
+	id     string // of the order, if it is one and has one in the file
 
 	// run sends it and enters its lines in the account. It calls answered as
 	// soon as what waits for it may go on. The error is the replay's end.
@@ -71,15 +72,19 @@ func (p *placing) run(ctx context.Context, e *engine, _ func()) error {
 	if err := json.Unmarshal(a.body, &reply); err != nil || reply.OrderID == "" {
 		return fmt.Errorf("line %d: the answer to an order is not one of the contract: %s", p.line, a.says())
 	}
+	o, known := e.watcher.add(reply.OrderID, true)
+	if known == ownOrder { // the file has it twice, and the system took both as one
+		e.account.merge(lines)
+		return nil
+	}
 	for as, n := range p.account {
 		e.account.accept(as, n)
 	}
-	o, fresh := e.watcher.add(reply.OrderID, true)
 	if p.buyer != "" {
 		e.ledger.buy(p.buyer, o, p.order.Lines)
 	}
-	if !fresh {
-		return nil // the file has it twice, and the system took both as one
+	if known == foundOrder {
+		return nil // it has ended: a return waited for it
 	}
 	placed = true
 	e.background(ctx, func(ctx context.Context) error { return e.watcher.follow(ctx, o, a.token, e.leave) })

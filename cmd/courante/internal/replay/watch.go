@@ -56,19 +56,38 @@ func newWatcher(c *client) *watcher {
 	return &watcher{client: c, all: map[string]*watch{}, typical: firstLook}
 }
 
-// add begins to follow an order, once; later calls return the same watch.
-func (w *watcher) add(id string, ours bool) (_ *watch, fresh bool) {
+// known is what the watcher knew of an order before.
+type known int
+
+const (
+	newOrder   known = iota
+	foundOrder       // a return has named it
+	ownOrder         // it was placed by this replay
+)
+
+// add returns the watch of an order; who gets a new one has to follow it.
+func (w *watcher) add(id string, ours bool) (*watch, known) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o := w.all[id]
-	if o != nil {
-		o.ours = o.ours || ours
-		return o, false
+	switch {
+	case o == nil:
+		o = &watch{id: id, ours: ours, ended: make(chan struct{})}
+		w.all[id] = o
+		w.open++
+		return o, newOrder
+	case o.ours:
+		return o, ownOrder
 	}
-	o = &watch{id: id, ours: ours, ended: make(chan struct{})}
-	w.all[id] = o
-	w.open++
-	return o, true
+	o.ours = ours
+	return o, foundOrder
+}
+
+// forget drops the watch of an order that does not exist: it may come later.
+func (w *watcher) forget(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.all, id)
 }
 
 // view is an order as the system shows it, as far as the replay looks.
