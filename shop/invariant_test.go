@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/courante-dev/courante/shop"
+	"github.com/courante-dev/courante/shop/notification"
 	"github.com/courante-dev/courante/shop/ordering"
 	"github.com/courante-dev/courante/shop/outside"
 	"github.com/courante-dev/courante/shop/payment"
@@ -25,6 +26,9 @@ func (w *town) check(ctx context.Context, s *shopInProcess) error {
 		return err
 	}
 	var problems []error
+	for _, lie := range w.lies {
+		problems = append(problems, errors.New(lie))
+	}
 	gone := map[string]int64{}
 	for _, o := range w.orders {
 		order, err := s.orders.Order(ctx, o.id)
@@ -53,6 +57,18 @@ func (w *town) check(ctx context.Context, s *shopInProcess) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// believe holds a mail about a return to the provider's books: the customer is
+// told when the money is back, and not before.
+func (w *town) believe(m notification.Mail) {
+	if m.ReturnID == "" || m.Refunded.Amount == 0 {
+		return
+	}
+	charges, err := w.provider.Charges(context.Background())
+	if given := charges[payment.ChargeKey(m.OrderID)].Refunds[payment.RefundKey(m.OrderID, m.ReturnID)]; err != nil || given != m.Refunded.Amount {
+		w.lies = append(w.lies, fmt.Sprintf("return %s: the mail says %s, and the provider has given back %d, %v", m.ReturnID, m.Refunded, given, err))
+	}
 }
 
 // ending is an order at the end, in the books of all who had to do with it.

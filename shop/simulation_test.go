@@ -54,7 +54,8 @@ type town struct {
 	sent     map[string]bool     // keys of mails
 
 	orders    []*wish
-	regretted []*wish // those that somebody is about to return
+	lies      []string // mails that were not true when they were sent
+	regretted []*wish  // those that somebody is about to return
 }
 
 // wish is an order as its customer wants it.
@@ -316,6 +317,7 @@ func (o mailer) Send(_ context.Context, key string, m notification.Mail) error {
 		if !o.w.sent[key] {
 			o.w.sent[key] = true
 			o.w.mails[m.OrderID] = append(o.w.mails[m.OrderID], m.Kind)
+			o.w.believe(m)
 		}
 		return struct{}{}, nil
 	})
