@@ -3,59 +3,309 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"flag"
 	"fmt"
-	"net/http"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
-// TestKilled kills the program with orders under way, again and again, and then
-// looks whether any order, piece of stock or penny is missing or there twice.
+var (
+	kills       = flag.Int("courante.kills", 3, "how often TestKilled kills the program")
+	serverKills = flag.Int("courante.server-kills", 1, "how often TestKilled kills PostgreSQL")
+)
+
+// killedWith is how many orders must be under way, at least, when something is
+// killed.
+const killedWith = 10
+
+// TestKilled replays a shop's day, with everything that can go wrong in it, and
+// meanwhile kills the program and its PostgreSQL again and again. In the end
+// every record is accounted for, every order has ended, and the audit finds
+// nothing. With -courante.kills 20 or more, every step of the order's saga must
+// have been hit.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
-	const (
-		rounds   = 3
-		perRound = 20
-		stock    = 1000
-	)
-	p := up(t, dir)
-	if status, answer := p.call(http.MethodPost, "/v1/inventory/tea/receipts", fmt.Sprintf(`{"quantity": %d}`, stock)); status != http.StatusCreated {
-		t.Fatalf("receive stock: %d %v", status, answer)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	day := filepath.Join(t.TempDir(), "day.ndjson")
+	perKill := 150
+	writeDay(t, day, rnd, perKill*(*kills+*serverKills+1))
+
+	address := freeAddress(t)
+	env := []string{"COURANTE_PAYMENT_DEADLINE=3s", "COURANTE_CARRIER_DEADLINE=3s", "COURANTE_ORDER_DEADLINE=20s"}
+	start := func() *process { return upOn(t, dir, address, env...) }
+	p := start()
+	replay := command(t, dir, nil, "replay", day, "--url", "http://"+address, "--json", "--rate", "150/s", "--concurrency", "64")
+	var report, said bytes.Buffer
+	replay.Stdout, replay.Stderr = &report, &said
+	if err := replay.Start(); err != nil {
+		t.Fatal(err)
 	}
-	var ids []string
-	for round := range rounds {
-		for i := range perRound {
-			id := fmt.Sprintf("order-%d-%d", round, i)
-			ids = append(ids, id)
-			token := "tok_ok"
-			if i%4 == 3 {
-				token = "tok_declined"
-			}
-			p.place(id, token)
+	ended := make(chan struct{})
+	go func() {
+		_ = replay.Wait() // the exit code says it all
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		replay.Process.Kill()
+		<-ended
+	})
+
+	victims := append(slices.Repeat([]string{"program"}, *kills), slices.Repeat([]string{"PostgreSQL"}, *serverKills)...)
+	rnd.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
+	var moments []time.Time
+	for _, victim := range victims {
+		awaitOrders(p, killedWith)
+		// Chance decides in the middle of what it is hit.
+		<-time.After(time.Duration(rnd.IntN(150)) * time.Millisecond)
+		moments = append(moments, time.Now())
+		if victim == "program" {
+			p.signal(syscall.SIGKILL)
+			p.end()
+			p = start()
+			continue
 		}
-		// All are accepted; how far each has come is chance, the last have not.
-		p.signal(syscall.SIGKILL)
-		p.end()
-		p = up(t, dir)
+		killServer(t, dir)
+		p.until("ready again", p.isReady, func() any { return p.said() })
 	}
-	confirmed := 0
-	for i, id := range ids {
-		want := "confirmed"
-		if i%perRound%4 == 3 {
-			want = "cancelled"
-		} else {
-			confirmed++
+
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Minute):
+		t.Fatalf("the replay does not end:\n%s", said.String())
+	}
+	if code := replay.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("the replay ended with %d:\n%s\n%s", code, report.String(), said.String())
+	}
+	var accounted struct {
+		Checks string
+		Orders struct {
+			ByStatus map[string]int `json:"by_status"`
 		}
-		p.becomes(id, want)
 	}
-	_, level := p.call(http.MethodGet, "/v1/inventory/tea", "")
-	// place orders two of them.
-	if level["reserved"] != 0.0 || level["on_hand"] != float64(stock-2*confirmed) {
-		t.Errorf("got stock %v, want none reserved and %d on hand after %d shipped orders", level, stock-2*confirmed, confirmed)
+	if err := json.Unmarshal(report.Bytes(), &accounted); err != nil || accounted.Checks != "ok" {
+		t.Errorf("the replay reports %q (%v), want every record accounted for", report.String(), err)
+	}
+	for _, status := range []string{"confirmed", "cancelled", "returned"} {
+		if accounted.Orders.ByStatus[status] == 0 {
+			t.Errorf("no order is %s: %v", status, accounted.Orders.ByStatus)
+		}
+	}
+	hits := whatWasHit(t, p, moments)
+	for step, n := range hits.steps {
+		t.Logf("hit %d times: %s", n, step)
+	}
+	for i, n := range hits.underWay {
+		if n < killedWith {
+			t.Errorf("%d orders were under way at kill %d, want %d at least", n, i+1, killedWith)
+		}
+	}
+	if *kills >= 20 {
+		for _, step := range hits.never {
+			t.Errorf("never hit: %s", step)
+		}
+	}
+	if out, said, code := p.run("verify"); code != exitOK {
+		t.Errorf("verify ended with %d:\n%s\n%s", code, out, said)
 	}
 	p.signal(syscall.SIGINT)
 	if code := p.end(); code != exitOK {
 		t.Errorf("got exit code %d after an interrupt, want %d", code, exitOK)
 	}
+	if out, said, code := p.run("verify"); code != exitOK {
+		t.Errorf("verify of the stopped system ended with %d:\n%s\n%s", code, out, said)
+	}
+}
+
+// writeDay writes a day of n orders: with every means of payment and every kind
+// of place, some cancelled and some returned.
+func writeDay(t *testing.T, name string, rnd *rand.Rand, n int) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewWriter(f)
+	write := func(kind string, body map[string]any) {
+		line, err := json.Marshal(map[string]any{kind: body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = out.Write(append(line, '\n')) // Flush tells
+	}
+	skus := []string{"tea", "cup", "pot", "tray", "jam"}
+	for _, sku := range skus {
+		// Not enough for all, so that some are rejected.
+		write("receive_stock", map[string]any{"sku": sku, "quantity": n / 2})
+	}
+	pick := func(from ...string) string { return from[rnd.IntN(len(from))] }
+	for i := range n {
+		id := fmt.Sprintf("order-%05d", i)
+		var lines []map[string]any
+		for range 1 + rnd.IntN(3) {
+			lines = append(lines, map[string]any{"sku": pick(skus...), "quantity": 1 + rnd.IntN(2), "unit_price": 100 + rnd.IntN(900)})
+		}
+		if rnd.IntN(5) == 0 {
+			lines = append(lines, map[string]any{"sku": "POST", "quantity": 1, "unit_price": 500, "kind": "charge"})
+		}
+		write("create_order", map[string]any{
+			"order_id": id, "customer_id": fmt.Sprint("customer-", rnd.IntN(50)), "currency": "GBP", "lines": lines,
+			"payment": map[string]any{"method": "card", "token": pick("tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_ok",
+				"tok_declined", "tok_flaky", "tok_slow", "tok_lost", "tok_timeout", "tok_late")},
+			"ship_to": map[string]any{"country": pick("GB", "GB", "GB", "GB", "GB", "GB", "FR", "DE", "ZZ", "XS")},
+		})
+		switch rnd.IntN(12) {
+		case 0:
+			write("cancel_order", map[string]any{"order_id": id})
+		case 1:
+			write("return_order", map[string]any{"order_id": id, "lines": []any{map[string]any{"line": 1, "quantity": 1}}})
+		case 2:
+			var all []any
+			for l, line := range lines {
+				all = append(all, map[string]any{"line": l + 1, "quantity": line["quantity"]})
+			}
+			write("return_order", map[string]any{"order_id": id, "lines": all})
+		case 3:
+			write("adjust_stock", map[string]any{"sku": pick(skus...), "quantity": 1, "reason": "found behind the shelf"})
+		}
+	}
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// freeAddress is an address that was free a moment ago: a program that is
+// started again must be found where it was.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// awaitOrders waits until so many orders are under way.
+func awaitOrders(p *process, n int) {
+	p.t.Helper()
+	count := 0
+	p.until(fmt.Sprint(n, " orders under way"), func() bool {
+		count = 0
+		for _, status := range []string{"created", "reserved", "paid", "shipped", "cancelling"} {
+			_, answer := p.call("GET", "/v1/orders?limit=200&status="+status, "")
+			items, _ := answer["items"].([]any)
+			count += len(items)
+		}
+		return count >= n
+	}, func() any { return count })
+}
+
+// killServer kills all of PostgreSQL, as the machine's end would.
+func killServer(t *testing.T, dir string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "postgres", "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	children, _ := exec.Command("pgrep", "-P", first).Output() // none is no error of ours
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for child := range strings.FieldsSeq(string(children)) {
+		if pid, err := strconv.Atoi(child); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have gone by itself
+		}
+	}
+}
+
+// hits is what the kills have hit.
+type hits struct {
+	underWay []int          // orders, at each kill
+	steps    map[string]int // by event: orders for which it was the next to happen
+	never    []string       // events of orders that never were
+}
+
+// whatWasHit finds in the log what was under way at each of the moments.
+func whatWasHit(t *testing.T, p *process, moments []time.Time) hits {
+	t.Helper()
+	g := globals{Data: p.ready.Data}
+	url, err := g.findDatabase()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(t.Context())
+	h := hits{steps: map[string]int{}}
+	const events = `events as (
+		select at, type, correlation from ordering.event union all select at, type, correlation from inventory.event
+		union all select at, type, correlation from payment.event union all select at, type, correlation from shipping.event
+	)`
+	for _, moment := range moments {
+		rows, err := db.Query(t.Context(), `with `+events+`, under_way as (
+				select correlation, min(at) filter (where at >= $1) as next
+				from events where correlation in (select correlation from ordering.event where type = 'shop.order_created')
+				group by correlation
+				having min(at) < $1 and max(at) >= $1
+			)
+			select e.type, count(distinct u.correlation) from under_way u join events e on e.correlation = u.correlation and e.at = u.next
+			group by e.type`, moment)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		var step string
+		var orders int
+		if _, err := pgx.ForEachRow(rows, []any{&step, &orders}, func() error {
+			h.steps[step] += orders
+			n += orders
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		h.underWay = append(h.underWay, n)
+	}
+	rows, err := db.Query(t.Context(), `with `+events+` select distinct type from events
+		where correlation in (select correlation from ordering.event where type = 'shop.order_created') and type <> 'shop.order_created'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range all {
+		if h.steps[step] == 0 {
+			h.never = append(h.never, step)
+		}
+	}
+	slices.Sort(h.never)
+	return h
 }

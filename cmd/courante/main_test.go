@@ -84,8 +84,14 @@ func dataDir(t *testing.T) string {
 // up starts the system on the folder and returns when it is ready.
 func up(t *testing.T, dir string, env ...string) *process {
 	t.Helper()
+	return upOn(t, dir, "127.0.0.1:0", env...)
+}
+
+// upOn is up at an address.
+func upOn(t *testing.T, dir, address string, env ...string) *process {
+	t.Helper()
 	p := &process{t: t, exited: make(chan struct{})}
-	p.cmd = command(t, dir, env, "up", "--json", "--listen", "127.0.0.1:0")
+	p.cmd = command(t, dir, env, "up", "--json", "--listen", address)
 	p.cmd.Stderr = p
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -176,6 +182,16 @@ func (p *process) call(method, path, body string, headers ...string) (status int
 		p.t.Fatalf("%s %s: %d, %v", method, path, res.StatusCode, err)
 	}
 	return res.StatusCode, answer
+}
+
+// isReady asks /readyz.
+func (p *process) isReady() bool {
+	res, err := http.Get(p.ready.URL + "/readyz")
+	if err != nil {
+		return false
+	}
+	res.Body.Close()
+	return res.StatusCode == http.StatusOK
 }
 
 func (p *process) text(path string) string {
