@@ -145,10 +145,7 @@ func (c *replayCommand) Run(ctx context.Context, p *program) error {
 	case err != nil:
 		return fmt.Errorf("%w\nRun the same command again to go on: nothing is done twice", err)
 	case report.Checks != "ok":
-		if p.globals.JSON {
-			return errReported
-		}
-		return errors.New(report.Checks)
+		return errReported
 	}
 	return nil
 }

@@ -134,7 +134,7 @@ func (p *program) printReplayEnds(r *replay.Report) {
 		t.row(right(r.Orders.Refused), "refused")
 	}
 	if n := r.Returns.Accepted; n > 0 {
-		t.row(right(n), "returns accepted, one for each order that a cancel invoice reaches")
+		t.row(right(n), "returns accepted")
 	}
 	for cause, n := range r.Returns.Refused {
 		t.row(right(n), "returns refused: "+cause.Says())

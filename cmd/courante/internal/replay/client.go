@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -157,8 +158,17 @@ func retryAfter(h http.Header) time.Duration {
 	return min(max(wait, 0), mostPause)
 }
 
-// says is what an answer that refuses says: status and the problem's detail.
+// says is an answer that refuses: its status and the problem's detail.
 func (a answer) says() string {
+	text := strconv.Itoa(a.status) + " " + http.StatusText(a.status)
+	if detail := a.detail(); detail != "" {
+		text += ": " + detail
+	}
+	return text
+}
+
+// detail is what the problem of an answer says, "" if it has none.
+func (a answer) detail() string {
 	var problem struct {
 		Detail string `json:"detail"`
 		Errors []struct {
@@ -166,17 +176,13 @@ func (a answer) says() string {
 			Detail  string `json:"detail"`
 		} `json:"errors"`
 	}
-	text := strconv.Itoa(a.status) + " " + http.StatusText(a.status)
 	if json.Unmarshal(a.body, &problem) != nil {
-		return text
+		return "" // some proxy's own page
 	}
-	if problem.Detail != "" {
-		text += ": " + problem.Detail
+	if len(problem.Errors) == 0 || strings.Contains(problem.Detail, problem.Errors[0].Detail) {
+		return problem.Detail
 	}
-	if len(problem.Errors) > 0 {
-		text += fmt.Sprintf(" (%s %s)", problem.Errors[0].Pointer, problem.Errors[0].Detail)
-	}
-	return text
+	return strings.TrimSpace(problem.Errors[0].Pointer + " " + problem.Errors[0].Detail)
 }
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }

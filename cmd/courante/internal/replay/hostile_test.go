@@ -108,7 +108,7 @@ func TestDamagedLines(t *testing.T) {
 				r := complete(t, s, config(written(t, head+goodLine+tt.text)))
 				want(t, "refused", causesOf(r), map[Cause]int{tt.cause: 1})
 				want(t, "accepted", r.Accepted, map[string]int{asOrder: 1})
-				if says := "damaged in 1 lines, first in line 3"; !strings.Contains(r.Checks, says) {
+				if says := "damaged lines: 1, the first is line 3"; !strings.Contains(r.Checks, says) {
 					t.Errorf("got checks %q, want %q", r.Checks, says)
 				}
 			})

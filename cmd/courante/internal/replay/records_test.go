@@ -117,7 +117,7 @@ func TestDamagedRecords(t *testing.T) {
 			if len(r.Refused) != 1 || r.Refused[0].Cause != tt.cause || r.Refused[0].First != 2 || !strings.Contains(r.Refused[0].Example, tt.says) {
 				t.Errorf("got %+v, want line 2 refused as %s: %s", r.Refused, tt.cause, tt.says)
 			}
-			if r.Accepted[asReceipt] != 2 || !strings.Contains(r.Checks, "first in line 2") {
+			if r.Accepted[asReceipt] != 2 || !strings.Contains(r.Checks, "the first is line 2") {
 				t.Errorf("got %v and checks %q, want the other two and a word about line 2", r.Accepted, r.Checks)
 			}
 		})

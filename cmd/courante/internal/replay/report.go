@@ -99,7 +99,7 @@ func (r *Report) check() string {
 		problems = append(problems, "not complete")
 	}
 	if damaged > 0 {
-		problems = append(problems, fmt.Sprintf("the file is damaged in %d lines, first in line %d", damaged, first))
+		problems = append(problems, fmt.Sprintf("damaged lines: %d, the first is line %d", damaged, first))
 	}
 	if r.Complete && len(r.Orders.NotEnded) > 0 {
 		problems = append(problems, "orders did not end: "+strings.Join(r.Orders.NotEnded, ", "))

@@ -143,7 +143,7 @@ func (e *engine) giveBack(ctx context.Context, o *watch, key string, body []byte
 			e.account.returned("")
 			return "", "", nil
 		}
-		cause, said = refusedBy("return", a.status), a.says()
+		cause, said = refusedBy("return", a.status), a.detail()
 	}
 	e.account.returned(cause)
 	return cause, said, nil

@@ -62,7 +62,7 @@ func (p *placing) run(ctx context.Context, e *engine, _ func()) error {
 		lines += n
 	}
 	if !a.ok() {
-		e.account.refuse(refusedBy("order", a.status), lines, p.line, a.says())
+		e.account.refuse(refusedBy("order", a.status), lines, p.line, a.detail())
 		e.ordersRefused.Add(1)
 		return nil
 	}
@@ -109,7 +109,7 @@ func (c *changing) run(ctx context.Context, e *engine, _ func()) error {
 		return err
 	}
 	if !a.ok() {
-		e.account.refuse(refusedBy(c.what, a.status), 1, c.line, a.says())
+		e.account.refuse(refusedBy(c.what, a.status), 1, c.line, a.detail())
 		return nil
 	}
 	e.account.accept(c.as, 1)
@@ -131,7 +131,7 @@ func (c *cancelling) run(ctx context.Context, e *engine, _ func()) error {
 		return err
 	}
 	if !a.ok() {
-		e.account.refuse(refusedBy("cancellation", a.status), 1, c.line, a.says())
+		e.account.refuse(refusedBy("cancellation", a.status), 1, c.line, a.detail())
 		return nil
 	}
 	e.account.accept(asCancel, 1)
