@@ -19,7 +19,7 @@ func decode(data []byte, v any) error {
 	}
 	target := reflect.ValueOf(v).Elem()
 	err := d.value(shapeOf(target.Type()), target)
-	if err == nil && d.next() != 0 {
+	if d.next(); err == nil && d.pos < len(data) {
 		err = badSyntax("more after the end of the JSON value, at byte %d", d.pos)
 	}
 	if err != nil {

@@ -44,7 +44,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.api.UseMiddleware(g.checkHeaders)
 	g.mux.HandleFunc("GET /healthz", g.health)
 	g.mux.HandleFunc("GET /readyz", g.ready)
-	g.mux.HandleFunc("GET /docs", docs(cfg.Title))
+	g.mux.HandleFunc("GET /docs", docs(g.api.OpenAPI()))
 	if cfg.Metrics != nil {
 		g.mux.Handle("GET /metrics", cfg.Metrics)
 	}

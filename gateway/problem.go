@@ -180,17 +180,22 @@ var escape = strings.NewReplacer("~", "~0", "/", "~1")
 // write sends the problem without huma, for what goes wrong before an
 // operation is found.
 func (p *Problem) write(w http.ResponseWriter) {
-	body, err := json.Marshal(p)
-	if err != nil {
-		body = []byte("{}") // strings and numbers: does not happen
-	}
+	body := p.encode()
 	h := w.Header()
 	h.Set("Content-Type", problemType)
-	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("X-Content-Type-Options", "nosniff")
 	if retryable(p.Status) {
 		h.Set("Retry-After", retryAfter)
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // the caller is gone if it fails
+	_, _ = w.Write(body) // the caller is gone if it fails
+}
+
+func (p *Problem) encode() []byte {
+	body, err := json.Marshal(p)
+	if err != nil {
+		body = []byte("{}") // strings and numbers: does not happen
+	}
+	return append(body, '\n')
 }

@@ -254,7 +254,7 @@ func (s *system) serve(contexts []boundedContext) error {
 	}
 	sagaRoutes(gw.API(), s.saga, s.mounts)
 	s.http = gw.Server(s.listener.Addr().String())
-	go func() { s.served <- s.http.Serve(s.listener) }()
+	go func() { s.served <- s.http.Serve(gateway.Problems(s.listener)) }()
 	return nil
 }
 
