@@ -32,7 +32,7 @@ func ReadSagas(ctx context.Context, graphs []*SagaGraph, mounts []Mount, key str
 		return nil, err
 	}
 	var sagas []SagaStatus
-	seen := map[string]bool{}
+	seen := map[string]bool{"": true}
 	for i := range events {
 		id := events[i].Correlation
 		if seen[id] {

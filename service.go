@@ -336,8 +336,10 @@ func (e *Entity[S]) Event(ctx context.Context, id string, version int64) (Event,
 	if e.svc.node == nil {
 		return Event{}, errors.New("read " + e.category + ": the service has no runtime; hand it to NewRuntime first")
 	}
-	for ev, err := range e.svc.node.store.ReadStream(ctx, e.Key(id).Stream(), version-1) {
-		return ev, err
+	if version > 0 {
+		for ev, err := range e.svc.node.store.ReadStream(ctx, e.Key(id).Stream(), version-1) {
+			return ev, err
+		}
 	}
 	return Event{}, fmt.Errorf("%s %q at version %d: %w", e.category, id, version, ErrNotFound)
 }

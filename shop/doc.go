@@ -23,6 +23,16 @@
 // Shipping alone decides between arranged and cancelled, so no order can be
 // both shipped and refunded, whatever order messages arrive in.
 //
+// What is confirmed may be returned, in parts and several times. A return has no
+// way back, and two services see to it side by side:
+//
+//	ordering      return_requested
+//	inventory       -> return_restocked
+//	payment         -> return_refunded
+//	ordering          -> return_completed, and order_returned when all goods are back
+//
 // All events of one order carry the order's id as their correlation and are on
-// streams whose key is the order's id.
+// streams whose key is the order's id. A return is a saga of its own, with the
+// return's id in these places; only where it begins and where it ends the order,
+// its events are on the order's stream.
 package shop

@@ -273,7 +273,7 @@ func TestAReturnIsASagaOfItsOwn(t *testing.T) {
 		for _, st := range got[1].Steps {
 			steps = append(steps, st.Service+": "+st.Name)
 		}
-		for _, want := range []string{"ordering: return", "inventory: restock what is returned", "payment: refund what is returned",
+		for _, want := range []string{"ordering: request a return", "inventory: restock what is returned", "payment: refund what is returned",
 			"payment: note that the return is refunded", "ordering: close the return", "notification: write that the return is complete"} {
 			if !slices.Contains(steps, want) {
 				t.Errorf("the return lacks %q: %q", want, steps)

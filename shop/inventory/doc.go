@@ -9,5 +9,5 @@
 //	available = on hand - reserved
 //
 // Reserving raises reserved; shipping takes the goods off both; releasing
-// lowers reserved.
+// lowers reserved; what customers return raises on hand.
 package inventory

@@ -3,7 +3,9 @@
 //
 // An order is event-sourced: its stream is its history, which customers see as
 // the timeline. Its events are in events.go, the steps that it takes in
-// steps.go, the two commands in commands.go, and the HTTP routes in http.go.
+// steps.go, its two commands in commands.go, and the HTTP routes in http.go.
+// Returns have files of their own: the command, the saga of a return with its
+// stream, and the lines that were bought, which only returns ask for.
 //
 // The steps hold in any order of arrival. What happened is remembered by event
 // type ([courante.Past]); a step's When and Unless, which the saga's static

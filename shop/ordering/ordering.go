@@ -44,7 +44,7 @@ func New(cfg Config) *Context {
 	c.svc.Emits(courante.Private, orderReserved{}, orderPaid{}, orderShipped{}, goodsIssued{}, goodsReleased{}, paymentSettled{})
 	c.svc.Emits(courante.Critical, shop.ReturnRequested{}, shop.ReturnCompleted{})
 	c.svc.Emits(courante.Bulk, shop.OrderReturned{})
-	c.svc.Emits(courante.Private, returnOpened{}, returnRestocked{}, returnRefunded{}, returnClosed{})
+	c.svc.Emits(courante.Private, returnOpened{}, goodsBack{}, moneyBack{}, returnClosed{})
 	c.orders = courante.Sourced(c.svc, orderCategory, evolutions()...)
 	c.returns = courante.Sourced(c.svc, "return", returnEvolutions()...)
 	c.svc.Tables(migrations())

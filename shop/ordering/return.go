@@ -18,8 +18,8 @@ type (
 		Refund      shop.Money `json:"refund"`
 		Fingerprint string     `json:"fingerprint"` // hash of the request
 	}
-	returnRestocked struct{}
-	returnRefunded  struct{}
+	goodsBack struct{} // inventory has restocked them
+	moneyBack struct{} // the customer has it
 
 	// returnClosed tells the order that one of its returns is complete.
 	returnClosed struct {
@@ -27,10 +27,10 @@ type (
 	}
 )
 
-func (returnOpened) EventType() string    { return "ordering.return_opened" }
-func (returnRestocked) EventType() string { return "ordering.return_restocked" }
-func (returnRefunded) EventType() string  { return "ordering.return_refunded" }
-func (returnClosed) EventType() string    { return "ordering.return_closed" }
+func (returnOpened) EventType() string { return "ordering.return_opened" }
+func (goodsBack) EventType() string    { return "ordering.goods_back" }
+func (moneyBack) EventType() string    { return "ordering.money_back" }
+func (returnClosed) EventType() string { return "ordering.return_closed" }
 
 func (e returnOpened) PersonalKey() string { return e.CustomerID }
 
@@ -48,8 +48,8 @@ func returnEvolutions() []courante.Evolution[goodsReturn] {
 		courante.Evolve(func(r *goodsReturn, e returnOpened) {
 			r.OrderID, r.CustomerID, r.Refund, r.Fingerprint = e.OrderID, e.CustomerID, e.Refund, e.Fingerprint
 		}),
-		returnHappened[returnRestocked](),
-		returnHappened[returnRefunded](),
+		returnHappened[goodsBack](),
+		returnHappened[moneyBack](),
 		returnHappened[shop.ReturnCompleted](),
 	}
 }
@@ -96,14 +96,14 @@ func (c *Context) declareReturns() {
 	}
 	onReturn(c, courante.Step{
 		Name:     "note that the goods are back",
-		Unless:   emits(returnRestocked{}, returnRefunded{}),
-		Outcomes: []courante.Outcome{{Emits: emits(returnRestocked{})}},
+		Unless:   emits(goodsBack{}, moneyBack{}),
+		Outcomes: []courante.Outcome{{Emits: emits(goodsBack{})}},
 	}, func(r *courante.Ref[goodsReturn], e shop.ReturnRestocked) {
-		r.Emit(returnRestocked{})
+		r.Emit(goodsBack{})
 	})
 	onReturn(c, courante.Step{
 		Name:     "complete the return, the goods being the last to hear of",
-		When:     emits(returnRefunded{}),
+		When:     emits(moneyBack{}),
 		Unless:   completed,
 		Outcomes: []courante.Outcome{{Emits: completed}},
 	}, func(r *courante.Ref[goodsReturn], e shop.ReturnRestocked) {
@@ -111,14 +111,14 @@ func (c *Context) declareReturns() {
 	})
 	onReturn(c, courante.Step{
 		Name:     "note that the money is given back",
-		Unless:   emits(returnRestocked{}, returnRefunded{}),
-		Outcomes: []courante.Outcome{{Emits: emits(returnRefunded{})}},
+		Unless:   emits(goodsBack{}, moneyBack{}),
+		Outcomes: []courante.Outcome{{Emits: emits(moneyBack{})}},
 	}, func(r *courante.Ref[goodsReturn], e shop.ReturnRefunded) {
-		r.Emit(returnRefunded{})
+		r.Emit(moneyBack{})
 	})
 	onReturn(c, courante.Step{
 		Name:     "complete the return, the money being the last to hear of",
-		When:     emits(returnRestocked{}),
+		When:     emits(goodsBack{}),
 		Unless:   completed,
 		Outcomes: []courante.Outcome{{Emits: completed}},
 	}, func(r *courante.Ref[goodsReturn], e shop.ReturnRefunded) {

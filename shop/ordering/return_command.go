@@ -16,7 +16,7 @@ import (
 // returning needs a confirmed order. That is of the order's saga and not of the
 // return's, so the command asks for it and the declaration does not.
 var returning = courante.Step{
-	Name:     "return",
+	Name:     "request a return",
 	Unless:   emits(shop.ReturnRequested{}),
 	Outcomes: []courante.Outcome{{Emits: emits(shop.ReturnRequested{}, returnOpened{})}},
 	Pivot:    true,

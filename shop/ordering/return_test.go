@@ -85,8 +85,8 @@ func TestReturns(t *testing.T) {
 		{"the key with another return", []does{back17("x", of(1, 1))}, back17("x", of(1, 2)), nil, "key_reused", Confirmed},
 		{"the key with the same return: once is enough", []does{back17("x", of(1, 1))}, back17("x", of(1, 1)), nil, "", Confirmed},
 
-		{"restocked: the money is waited for", []does{back17("x", all...)}, hears(back("x")), events{returnRestocked{}}, "", Confirmed},
-		{"refunded: the goods are waited for", []does{back17("x", all...)}, hears(paid("x")), events{returnRefunded{}}, "", Confirmed},
+		{"restocked: the money is waited for", []does{back17("x", all...)}, hears(back("x")), events{goodsBack{}}, "", Confirmed},
+		{"refunded: the goods are waited for", []does{back17("x", all...)}, hears(paid("x")), events{moneyBack{}}, "", Confirmed},
 		{"both, of some goods: complete", []does{back17("x", of(1, 1)), hears(back("x"))}, hears(paid("x")),
 			events{completed("x", 100), closed("x")}, "", Confirmed},
 		{"the other way round", []does{back17("x", of(1, 1)), hears(paid("x"))}, hears(back("x")),

@@ -1,5 +1,5 @@
 // Package payment takes the money for orders whose stock is reserved, and gives
-// it back when they are cancelled.
+// it back when they are cancelled, or a part of it when something is returned.
 //
 // A payment is event-sourced, one for each order. It calls a payment provider,
 // which is somebody else's system: a call may fail, may have been carried out
