@@ -24,6 +24,8 @@ type consumer struct {
 	sources []*source
 	lanes   int                 // of the generation that it works in; see plan
 	waiting bool                // for other lanes to finish an epoch
+	known   int                 // lane epochs when it was opened
+	looked  time.Time           // when it last looked for new ones
 	aside   map[string][]Parked // messages set aside, by key, in order
 }
 
@@ -83,8 +85,34 @@ func (c *consumer) try(ctx context.Context) (bool, error) {
 		c.n.signalProgress()
 	} else if c.waiting {
 		return c.proceed(ctx)
+	} else {
+		return c.look(ctx)
 	}
 	return moved, nil
+}
+
+// lookEvery is how often an idle service looks whether it was retired or added
+// again. A busy one learns of it by its next commit.
+const lookEvery = 10 * time.Second
+
+// look opens the consumer anew if there are lane epochs that it does not know.
+// Lane 0 asks the store, for all of them.
+func (c *consumer) look(ctx context.Context) (bool, error) {
+	if now := c.n.rt.now(); c.k == 0 && now.Sub(c.looked) >= lookEvery {
+		c.looked = now
+		count, err := c.n.countEpochs(ctx)
+		if err != nil {
+			return false, err
+		}
+		if count != c.known {
+			c.n.known.Store(int64(count))
+			c.n.wakeConsumers()
+		}
+	}
+	if c.n.known.Load() == int64(c.known) {
+		return false, nil
+	}
+	return true, c.open(ctx)
 }
 
 // fetch takes the next events of all source logs, as many as make a batch.
@@ -273,7 +301,9 @@ func (c *consumer) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.lanes, c.waiting = plan.lanes, plan.waiting
+	c.n.setRetired(plan.retired)
+	c.lanes, c.waiting, c.known, c.looked = plan.lanes, plan.waiting, plan.epochs, c.n.rt.now()
+	c.n.known.Store(int64(plan.epochs))
 	for _, at := range plan.logs {
 		if at.epoch().Lanes != plan.lanes {
 			continue

@@ -11,15 +11,12 @@ import (
 const tickerSilence = 4*idlePoll + maxPause
 
 // CheckLanes says which services have a lane that stopped for good and waits
-// for a repair; nil if none has. What else a service does goes on, so a failed
+// for a repair, or because it was retired; nil if none has. What else a service does goes on, so a failed
 // check is for alerting a person, and a restart does not help.
 func (rt *Runtime) CheckLanes() error {
 	var errs []error
 	for _, n := range rt.nodes {
-		n.mu.Lock()
-		err := n.stopped
-		n.mu.Unlock()
-		if err != nil {
+		if err := n.whyStopped(); err != nil {
 			errs = append(errs, fmt.Errorf("service %s stopped: %w", n.svc.name, err))
 		}
 	}

@@ -2,9 +2,7 @@ package courante
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 )
 
@@ -53,8 +51,10 @@ func (s *source) coveredBefore(e *Event) bool {
 // new one; otherwise two owners could hold the same key at once.
 type plan struct {
 	logs    []placeInLog
-	lanes   int  // lane count of the generation
-	waiting bool // some epoch has a successor, so there will be something to do when it is finished
+	lanes   int             // lane count of the generation
+	waiting bool            // some epoch has a successor, so there will be something to do when it is finished
+	retired []*retiredError // the other logs
+	epochs  int             // of all logs
 }
 
 // errNewerProgram stops a consumer whose program is not the newest any more.
@@ -65,6 +65,12 @@ func (n *node) plan(ctx context.Context) (plan, error) {
 	var p plan
 	for _, log := range n.sources {
 		epochs, err := n.epochs(ctx, log)
+		var retired *retiredError
+		if errors.As(err, &retired) {
+			p.retired = append(p.retired, retired)
+			p.epochs += retired.epoch.N
+			continue
+		}
 		if err != nil {
 			return p, err
 		}
@@ -80,7 +86,9 @@ func (n *node) plan(ctx context.Context) (plan, error) {
 			at.current++
 		}
 		p.logs = append(p.logs, at)
+		p.epochs += len(epochs)
 	}
+	p.lanes = n.rt.cfg.Lanes // should there be no log
 	// The generation is that of the log which has most lane counts before it.
 	most := -1
 	for i := range p.logs {
@@ -96,6 +104,18 @@ func (n *node) plan(ctx context.Context) (plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// countEpochs returns how many lane epochs the service has, in all logs.
+func (n *node) countEpochs(ctx context.Context) (count int, err error) {
+	for _, log := range n.sources {
+		epochs, err := n.store.LaneEpochs(ctx, n.svc.name, log)
+		if err != nil {
+			return 0, err
+		}
+		count += len(epochs)
+	}
+	return count, nil
 }
 
 // current reports whether no epoch was added since the plan was made. Who opens
@@ -140,36 +160,26 @@ func (p *plan) ahead(k int, sources []*source) bool {
 }
 
 // finals returns where the lanes of the current epoch stand, and whether all of
-// them have reached its end.
+// them have reached its end, or never have to.
 func (n *node) finals(ctx context.Context, at *placeInLog) (ends []Cursor, finished bool, err error) {
 	end, bounded := at.end()
 	finished = bounded
+	retired := bounded && at.epochs[at.current+1].Retired
 	for k := range at.epoch().Lanes {
-		p, err := n.progress(ctx, at, k)
+		p, err := laneProgress(ctx, n.store, at.epoch(), k)
 		if err != nil {
 			return nil, false, err
 		}
 		ends = append(ends, p.Cursor)
-		finished = finished && !p.Cursor.Before(end)
+		finished = finished && (retired || !p.Cursor.Before(end))
 	}
 	return ends, finished, nil
-}
-
-// progress reads what a lane has recorded; a lane without a record stands at
-// the beginning of its epoch.
-func (n *node) progress(ctx context.Context, at *placeInLog, lane int) (Progress, error) {
-	l := Lane{Subscriber: n.svc.name, Log: at.log, Epoch: at.epoch().N, K: lane}
-	p, err := n.store.Progress(ctx, l)
-	if errors.Is(err, ErrNotFound) {
-		return Progress{Lane: l, Cursor: at.epoch().From}, nil
-	}
-	return p, err
 }
 
 func (n *node) openSource(ctx context.Context, at placeInLog, lane int) (*source, error) {
 	s := &source{placeInLog: at, lane: lane}
 	var err error
-	if s.progress, err = n.progress(ctx, &at, lane); err != nil {
+	if s.progress, err = laneProgress(ctx, n.store, at.epoch(), lane); err != nil {
 		return nil, err
 	}
 	s.reached = s.progress.Cursor
@@ -201,8 +211,20 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 		return nil, err
 	}
 	want := LaneEpoch{Subscriber: n.svc.name, Log: log, N: len(list) + 1, Types: n.typesFrom(log), Lanes: n.rt.cfg.Lanes}
-	same := len(list) > 0 && list[len(list)-1].Lanes == want.Lanes && slices.Equal(list[len(list)-1].Types, want.Types)
+	var last LaneEpoch // without lanes as well if there is none
+	if len(list) > 0 {
+		last = list[len(list)-1]
+	}
+	if last.Lanes == 0 {
+		// What this process has joined is over; whoever runs the subscriber
+		// may begin, once it is added again.
+		joined = 0
+		n.leaveEpochs(log)
+	}
+	same := last.Lanes == want.Lanes && slices.Equal(last.Types, want.Types)
 	switch {
+	case last.Retired:
+		return nil, &retiredError{last}
 	case joined > 0 && !same:
 		return nil, errNewerProgram
 	case joined > 0 && joined == len(list):
@@ -211,14 +233,16 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	taken := max(joined-1, 0) // epochs whose lanes are taken over
 	takeOver := func(until int) error {
 		for ; taken < until; taken++ {
-			if err := n.takeOver(ctx, &placeInLog{log: log, epochs: list, current: taken}); err != nil {
+			if err := takeOver(ctx, n.store, list[taken]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	if !same {
-		if len(list) > 0 { // a new subscriber begins at the start of the log
+		if last.Lanes == 0 { // a new subscriber begins where it was told, or at the start of the log
+			want.From = last.From
+		} else {
 			// Before the border is chosen, nobody may still go past the borders
 			// before it: whoever works in the new epoch looks back one epoch only.
 			if err := takeOver(len(list) - 1); err != nil {
@@ -244,39 +268,9 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	return list, nil
 }
 
-// takeOver appends to every lane of an epoch a row that changes nothing but the
-// number: an owner that does not know of the next epoch yet fails at its next
-// commit and looks again. Lanes that are past the border need it too, because
-// where they ended must not move any more once the next epoch has begun.
-func (n *node) takeOver(ctx context.Context, at *placeInLog) error {
-	for k := 0; k < at.epoch().Lanes; {
-		p, err := n.progress(ctx, at, k)
-		if err != nil {
-			return err
-		}
-		p.N++
-		p.Note = json.RawMessage(fmt.Sprintf(`{"next_lane_epoch":%d}`, at.epoch().N+1))
-		err = n.record(ctx, p)
-		if errors.Is(err, ErrFenced) {
-			continue // its owner was faster; again
-		}
-		if err != nil {
-			return err
-		}
-		k++
-	}
-	return nil
-}
-
 // record writes one progress row on its own.
 func (n *node) record(ctx context.Context, p Progress) error {
-	unit, err := n.store.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer unit.Rollback(ctx)
-	_, err = unit.Commit(ctx, Changes{Progress: []Progress{p}})
-	return err
+	return commit(ctx, n.store, Changes{Progress: []Progress{p}})
 }
 
 func (n *node) joinedEpoch(log string) int {
@@ -292,6 +286,12 @@ func (n *node) joinEpoch(log string, epoch int) {
 		n.joined = map[string]int{}
 	}
 	n.joined[log] = max(n.joined[log], epoch)
+}
+
+func (n *node) leaveEpochs(log string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.joined, log)
 }
 
 // typesFrom returns the event types of a log that the service reacts to, sorted.
@@ -377,6 +377,24 @@ func (n *node) reached(log string, to Cursor) bool {
 func (n *node) wakeConsumers() {
 	for _, c := range n.consumers {
 		c.actor.Wake()
+	}
+}
+
+// setRetired remembers in which logs the service is retired, and says so when
+// that is news.
+func (n *node) setRetired(list []*retiredError) {
+	retired := map[string]*retiredError{}
+	for _, r := range list {
+		retired[r.epoch.Log] = r
+	}
+	n.mu.Lock()
+	before := n.retired
+	n.retired = retired
+	n.mu.Unlock()
+	for log, r := range retired {
+		if before[log] == nil {
+			n.rt.log.Error("subscriber stopped", "service", n.svc.name, "error", r)
+		}
 	}
 }
 

@@ -125,14 +125,16 @@ type node struct {
 	agenda    *agenda
 	commands  commandQueue
 
-	sources  []string // logs that hold what it reacts to
-	prepared bool     // its tables are up to date; see Prepare
+	sources  []string     // logs that hold what it reacts to
+	prepared bool         // its tables are up to date; see Prepare
+	known    atomic.Int64 // lane epochs in all logs, as last seen
 
 	mu      sync.Mutex // guards what follows
 	movedC  chan struct{}
-	joined  map[string]int  // by source log: the lane epoch that this process has declared or joined
-	places  map[Lane]Cursor // how far the lanes have come
-	stopped error           // why a lane stopped for good
+	joined  map[string]int           // by source log: the lane epoch that this process has declared or joined
+	places  map[Lane]Cursor          // how far the lanes have come
+	stopped error                    // why a lane stopped for good
+	retired map[string]*retiredError // by source log
 }
 
 // Actor is one of the things that a runtime does side by side. In a running
@@ -450,17 +452,28 @@ func (rt *Runtime) grown(log string) {
 }
 
 // Stopped returns why lanes of services have stopped for good, by service; none
-// have if it is empty. A stopped lane waits for a person: see [LogBrokenError].
+// have if it is empty. A stopped lane waits for a person: see [LogBrokenError]
+// and [RetireSubscriber].
 func (rt *Runtime) Stopped() map[string]error {
 	stopped := map[string]error{}
 	for _, n := range rt.nodes {
-		n.mu.Lock()
-		if n.stopped != nil {
-			stopped[n.svc.name] = n.stopped
+		if err := n.whyStopped(); err != nil {
+			stopped[n.svc.name] = err
 		}
-		n.mu.Unlock()
 	}
 	return stopped
+}
+
+func (n *node) whyStopped() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	errs := []error{n.stopped}
+	for _, log := range n.sources {
+		if r := n.retired[log]; r != nil {
+			errs = append(errs, r)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Run runs the services until ctx ends, and returns when everything has

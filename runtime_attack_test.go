@@ -106,6 +106,11 @@ func (c *counting) start(t *testing.T, b base, lanes int, wrap func(courante.Sto
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.run(t)
+}
+
+// run runs the runtime until it is told to stop.
+func (c *counting) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -164,6 +164,11 @@ type Progress struct {
 // LaneEpoch fixes, from a place in the source log on, which events a subscriber
 // gets and over how many lanes. The next epoch begins when every lane of this
 // one has reached the next one's From.
+//
+// An epoch without lanes says what an operator decided: where a subscriber
+// begins that has not run yet, see [AddSubscriber], or that it is retired, see
+// [RetireSubscriber]. A retirement ends the epoch before it wherever its lanes
+// are.
 type LaneEpoch struct {
 	Subscriber string
 	Log        string // source log
@@ -171,6 +176,9 @@ type LaneEpoch struct {
 	From       Cursor
 	Types      []string // event types, sorted; the filter
 	Lanes      int
+	Retired    bool
+	By         string    // who decided it, "" if a program did
+	Began      time.Time // when it was recorded; given by the store
 }
 
 // Parked is a message set aside: its handler failed, or one of its key did

@@ -105,6 +105,9 @@ var laneCases = []storeCase{{
 			{Subscriber: "inventory", Log: "ordering", N: 1, Types: []string{"shop.order_canceled", "shop.order_created"}, Lanes: 1},
 			{Subscriber: "inventory", Log: "ordering", N: 2, Types: []string{"shop.order_created"}, Lanes: 16,
 				From: courante.Cursor{Epoch: 1, Tick: 9, Position: courante.MaxPosition, Hash: math.MaxUint64}},
+			// What operators decide: the subscriber is retired, and begins again.
+			{Subscriber: "inventory", Log: "ordering", N: 3, From: courante.Cursor{Epoch: 1, Tick: 12, Position: 7, Hash: 1}, Retired: true, By: "ann@host"},
+			{Subscriber: "inventory", Log: "ordering", N: 4, By: "bob"},
 		}
 		for _, e := range epochs {
 			if err := t.AddLaneEpoch(t.Context(), e); err != nil {
@@ -118,8 +121,20 @@ var laneCases = []storeCase{{
 		if err != nil {
 			t.Fatal(err)
 		}
+		for i := range got {
+			if got[i].Began.IsZero() {
+				t.Errorf("epoch %d does not say when it was recorded", i+1)
+			}
+			if got[i].Began = (time.Time{}); len(got[i].Types) == 0 {
+				got[i].Types = nil
+			}
+		}
 		if got, want := asJSON(got), asJSON(epochs); got != want {
 			t.Errorf("epochs %s, want %s", got, want)
+		}
+		for k := range 2 {
+			_, err := t.Progress(t.Context(), courante.Lane{Subscriber: "inventory", Log: "ordering", Epoch: 3, K: k})
+			t.wantError(err, courante.ErrNotFound)
 		}
 		for _, other := range [][2]string{{"search", "ordering"}, {"inventory", "payment"}} {
 			if got, err := t.LaneEpochs(t.Context(), other[0], other[1]); err != nil || len(got) != 0 {

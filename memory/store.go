@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/courante-dev/courante"
 )
@@ -150,6 +151,7 @@ func (s *Store) AddLaneEpoch(ctx context.Context, e courante.LaneEpoch) error {
 	if err := s.enter(ctx, PointLaneEpoch); err != nil {
 		return err
 	}
+	e.Began = s.db.config.Now().UTC().Truncate(time.Microsecond)
 	added := s.log().addEpoch(e)
 	s.db.mu.Unlock()
 	if !added {

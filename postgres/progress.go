@@ -77,7 +77,7 @@ func (s *Store) Progress(ctx context.Context, lane courante.Lane) (courante.Prog
 func (s *Store) LaneEpochs(ctx context.Context, subscriber, log string) ([]courante.LaneEpoch, error) {
 	doing := fmt.Sprintf("read the lane epochs of %s on %s", subscriber, log)
 	rows, err := s.db.log.pool.Query(ctx, s.sql(`
-		select n, lanes, epoch, tick, position, hash, types from {schema}.lane_epoch
+		select n, lanes, epoch, tick, position, hash, types, retired, by, began from {schema}.lane_epoch
 		where subscriber = $1 and log = $2 order by n`), subscriber, log)
 	if err != nil {
 		return nil, translate(doing, err)
@@ -85,8 +85,8 @@ func (s *Store) LaneEpochs(ctx context.Context, subscriber, log string) ([]coura
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (courante.LaneEpoch, error) {
 		e := courante.LaneEpoch{Subscriber: subscriber, Log: log}
 		var hash int64
-		err := row.Scan(&e.N, &e.Lanes, &e.From.Epoch, &e.From.Tick, &e.From.Position, &hash, &e.Types)
-		e.From.Hash = uint64(hash)
+		err := row.Scan(&e.N, &e.Lanes, &e.From.Epoch, &e.From.Tick, &e.From.Position, &hash, &e.Types, &e.Retired, &e.By, &e.Began)
+		e.From.Hash, e.Began = uint64(hash), e.Began.UTC()
 		return e, err
 	})
 	return list, translate(doing, err)
@@ -108,14 +108,14 @@ func (s *Store) AddLaneEpoch(ctx context.Context, e courante.LaneEpoch) error {
 	}
 	_, err = s.db.log.pool.Exec(ctx, s.sql(`
 		with added as (
-			insert into {schema}.lane_epoch (n, lanes, epoch, tick, position, hash, subscriber, log, types)
-			values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+			insert into {schema}.lane_epoch (n, lanes, epoch, tick, position, hash, subscriber, log, types, retired, by)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12)
 			returning *
 		)
 		insert into {schema}.progress (n, epoch, lane_epoch, k, tick, position, hash, subscriber, log)
 		select $10, a.epoch, a.n, k, a.tick, a.position, a.hash, a.subscriber, a.log
 		from added a, generate_series(0, a.lanes - 1) k`),
-		e.N, e.Lanes, e.From.Epoch, e.From.Tick, e.From.Position, int64(e.From.Hash), e.Subscriber, e.Log, types, first)
+		e.N, e.Lanes, e.From.Epoch, e.From.Tick, e.From.Position, int64(e.From.Hash), e.Subscriber, e.Log, types, first, e.Retired, e.By)
 	if hasCode(err, "23505") {
 		return fmt.Errorf("postgres: %s: %w", doing, courante.ErrFenced)
 	}
