@@ -41,9 +41,8 @@ func (b *body) Read(p []byte) (n int, err error) {
 		b.begun = true
 		b.limitTime(time.Now().Add(b.timeout))
 	}
-	n, b.err = b.limited.Read(p)
-	if b.err != nil {
-		b.limitTime(time.Time{})
+	if n, b.err = b.limited.Read(p); b.err == io.EOF {
+		b.limitTime(time.Time{}) // else net/http meets it too when it looks for the end
 	}
 	return n, b.err
 }
@@ -64,11 +63,12 @@ const patienceFactor = 16
 func (b *body) drain() {
 	var tooLarge *http.MaxBytesError
 	if b.err != nil && !errors.As(b.err, &tooLarge) {
-		return
+		return // it is read, or it cannot be
 	}
 	b.limitTime(time.Now().Add(b.timeout))
-	_, _ = io.CopyN(io.Discard, b.raw, patienceFactor*b.most) // an error ends it as well
-	b.limitTime(time.Time{})
+	if _, err := io.CopyN(io.Discard, b.raw, patienceFactor*b.most); err == io.EOF {
+		b.limitTime(time.Time{})
+	}
 }
 
 // prepare makes an operation leave to the gateway what the gateway does: the

@@ -36,7 +36,7 @@ var meanings = map[int]string{
 	http.StatusUnsupportedMediaType:  "The body is not sent as application/json",
 	http.StatusUnprocessableEntity:   "It can be read, and makes no sense: errors says where",
 	http.StatusInternalServerError:   "Our mistake",
-	http.StatusServiceUnavailable:    "Not now: repeat it after Retry-After, with the same Idempotency-Key",
+	http.StatusServiceUnavailable:    "Not now: repeat it a little later, with the same Idempotency-Key",
 }
 
 func problemResponse(api *huma.OpenAPI, status int) *huma.Response {

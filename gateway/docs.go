@@ -209,7 +209,10 @@ func limitsOf(s *huma.Schema) string {
 	}
 	between(s.MinLength, s.MaxLength, "characters")
 	between(s.MinItems, s.MaxItems, "items")
-	if s.Pattern != "" {
+	switch {
+	case s.PatternDescription != "":
+		list = append(list, s.PatternDescription)
+	case s.Pattern != "":
 		list = append(list, s.Pattern)
 	}
 	if s.Default != nil {

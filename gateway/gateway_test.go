@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.opentelemetry.io/otel/trace"
@@ -268,4 +269,35 @@ func FuzzBody(f *testing.F) {
 			t.Fatalf("%q: status %d %s", body, w.Code, w.Body)
 		}
 	})
+}
+
+// slowHello answers after a while, unless its caller is gone.
+func slowHello(after time.Duration) func(context.Context, *input) (*output, error) {
+	return func(ctx context.Context, in *input) (*output, error) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(after):
+			return hello(ctx, in)
+		}
+	}
+}
+
+// TestUncheckedLimitIsRefused: what is published as a limit is checked, or the
+// program does not start.
+func TestUncheckedLimitIsRefused(t *testing.T) {
+	t.Parallel()
+	gw := serve(t, gateway.Config{}, hello)
+	defer func() {
+		if p := recover(); p == nil || !strings.Contains(fmt.Sprint(p), "multipleOf") {
+			t.Errorf("got %v, want a panic about multipleOf", p)
+		}
+	}()
+	type boxes struct {
+		Body struct {
+			Pieces int `json:"pieces" multipleOf:"6"`
+		}
+	}
+	huma.Register(gw.API(), huma.Operation{OperationID: "box", Method: http.MethodPost, Path: "/v1/boxes"},
+		func(context.Context, *boxes) (*output, error) { return nil, nil })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,6 +26,13 @@ func (c *Context) routes(api huma.API) {
 		OperationID: "cancel-order", Method: http.MethodPost, Path: "/v1/orders/{id}/cancel", DefaultStatus: http.StatusAccepted,
 		Summary: "Cancel an order that has not been shipped", Tags: []string{"orders"}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 		Description: "202 the first time, 200 if it was being cancelled already, 409 after shipping.",
+		Responses: map[string]*huma.Response{"200": {
+			Description: "It was being cancelled already",
+			Headers:     map[string]*huma.Param{"Courante-Token": {Schema: &huma.Schema{Type: huma.TypeString}}},
+			Content: map[string]*huma.MediaType{"application/json": {
+				Schema: api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Cancellation](), true, ""),
+			}},
+		}},
 	}, c.postCancel)
 	c.listRoutes(api)
 	c.returnRoutes(api)
