@@ -18,7 +18,7 @@ import (
 // in between may be missing where its cause is there, never the reverse of
 // what one service's log says.
 func ReadSaga(ctx context.Context, g *SagaGraph, mounts []Mount, id string, now time.Time) (SagaStatus, []Event, error) {
-	return newSagaReader(mounts).read(ctx, g, id, now)
+	return newSagaReader(mounts).read(ctx, g, id, []string{id}, now)
 }
 
 // ReadSagas tells where all sagas stand that have to do with the thing of that
@@ -40,7 +40,7 @@ func ReadSagas(ctx context.Context, graphs []*SagaGraph, mounts []Mount, key str
 		}
 		seen[id] = true
 		for _, g := range graphs {
-			status, _, err := r.read(ctx, g, id, now)
+			status, _, err := r.read(ctx, g, id, []string{id, key}, now)
 			if errors.Is(err, ErrNotFound) {
 				continue // events of this id are another saga's
 			}
@@ -75,10 +75,13 @@ func newSagaReader(mounts []Mount) *sagaReader {
 	return &sagaReader{mounts: mounts, byKey: map[string][]Event{}}
 }
 
-func (r *sagaReader) read(ctx context.Context, g *SagaGraph, id string, now time.Time) (SagaStatus, []Event, error) {
+// read reads the saga's events from the streams with these keys and with those
+// that its events name.
+func (r *sagaReader) read(ctx context.Context, g *SagaGraph, id string, keys []string, now time.Time) (SagaStatus, []Event, error) {
 	var events []Event
 	begun := false
-	for keys, i := []string{id}, 0; i < len(keys); i++ {
+	keys = slices.Compact(keys) // both may be the same
+	for i := 0; i < len(keys); i++ {
 		all, err := r.events(ctx, keys[i])
 		if err != nil {
 			return SagaStatus{}, nil, fmt.Errorf("read saga %s %s: %w", g.Name, id, err)
