@@ -31,7 +31,7 @@ func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, command := range []string{
 		"", "up", "replay", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
-		"routes", "subscriber", "subscriber list", "subscriber repair", "bench", "bench append", "bench relay", "bench idle", "version",
+		"routes", "verify", "subscriber", "subscriber list", "subscriber repair", "bench", "bench append", "bench relay", "bench idle", "version",
 	} {
 		out, errs, code := runHere(t, append(strings.Fields(command), "--help")...)
 		if code != exitOK || errs != "" {

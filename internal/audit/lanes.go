@@ -21,7 +21,8 @@ type lanes struct {
 
 type subscription struct{ subscriber, log string }
 
-// laneEpoch is a lane epoch: see courante.LaneEpoch.
+// laneEpoch is a lane epoch: see courante.LaneEpoch. One without lanes after one
+// that has some says that the subscriber is retired, wherever it was.
 type laneEpoch struct {
 	n     int
 	lanes int
@@ -78,7 +79,7 @@ func (a *auditor) readLaneEpochs(ctx context.Context, l *eventLog) error {
 	_, err = pgx.ForEachRow(rows, []any{&of.subscriber, &of.log, &e.n, &e.lanes, &e.from.epoch, &e.from.tick, &e.from.position, &hash, &e.types}, func() error {
 		e.from.hash = uint64(hash)
 		before := a.lanes.epochs[of]
-		name := fmt.Sprintf("%s.lane_epoch %s on %s, %d", l.schema, of.subscriber, of.log, e.n)
+		name := fmt.Sprintf("%s.lane_epoch %s on %s, %d", l.label, of.subscriber, of.log, e.n)
 		a.checks.lanes.LookedAt++
 		if e.n != len(before)+1 {
 			a.checks.lanes.wrong(name, "lane epoch %d is missing before it", len(before)+1)
@@ -107,7 +108,7 @@ func (a *auditor) readProgress(ctx context.Context, l *eventLog) error {
 	_, err = pgx.ForEachRow(rows, []any{&lane.Subscriber, &lane.Log, &lane.Epoch, &lane.K, &n, &p.epoch, &p.tick, &p.position, &hash, &recorded}, func() error {
 		c.LookedAt++
 		p.hash = uint64(hash)
-		row := func() string { return fmt.Sprintf("%s.progress %s, %d", l.schema, laneName(lane), n) }
+		row := func() string { return fmt.Sprintf("%s.progress %s, %d", l.label, laneName(lane), n) }
 		epochs := a.lanes.epochs[subscription{lane.Subscriber, lane.Log}]
 		superseded := lane.Epoch < len(epochs)
 		switch {
@@ -211,23 +212,27 @@ func (l *lanes) reachOf(subscriber string, e *event) (reach, courante.Lane) {
 	if i < 0 {
 		return notSent, courante.Lane{}
 	}
-	lane, in := l.laneOf(subscriber, &epochs[i], e)
 	if i > 0 {
 		// An owner that had not heard of the new epoch may have gone past the border.
 		if old, in := l.laneOf(subscriber, &epochs[i-1], e); in && l.last[old].covers(e) {
 			return passed, old
 		}
 	}
+	lane, in := l.laneOf(subscriber, &epochs[i], e)
+	retired := i+1 < len(epochs) && epochs[i+1].lanes == 0
 	switch {
-	case !in:
-		return notSent, lane
-	case l.last[lane].covers(e):
+	case in && l.last[lane].covers(e):
 		return passed, lane
+	case !in || retired:
+		return notSent, lane
 	}
 	return ahead, lane
 }
 
 func (l *lanes) laneOf(subscriber string, epoch *laneEpoch, e *event) (lane courante.Lane, in bool) {
+	if epoch.lanes == 0 {
+		return lane, false
+	}
 	_, in = slices.BinarySearch(epoch.types, e.typ)
 	return courante.Lane{Subscriber: subscriber, Log: e.log.name, Epoch: epoch.n, K: courante.LaneOf(e.lane(), epoch.lanes)}, in
 }

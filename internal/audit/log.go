@@ -17,7 +17,8 @@ import (
 // eventLog is the log of one context.
 type eventLog struct {
 	name   string
-	schema string // quoted
+	schema string // as SQL needs it
+	label  string // as people read it
 	ticks  []tick // in order
 	sealed []sealedTicks
 }
@@ -44,8 +45,8 @@ func (a *auditor) readLogs(ctx context.Context) error {
 	}
 	logs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*eventLog, error) {
 		l := &eventLog{}
-		err := row.Scan(&l.name, &l.schema)
-		l.schema = pgx.Identifier{l.schema}.Sanitize()
+		err := row.Scan(&l.name, &l.label)
+		l.schema = pgx.Identifier{l.label}.Sanitize()
 		return l, err
 	})
 	if err != nil {
@@ -184,7 +185,7 @@ func (a *auditor) readEpochs(ctx context.Context, l *eventLog, known map[int32]b
 	var epoch int32
 	_, err = pgx.ForEachRow(rows, []any{&epoch}, func() error {
 		if !known[epoch] {
-			a.checks.ticks.wrong(fmt.Sprintf("%s.event of epoch %d", l.schema, epoch), "the epoch is not known")
+			a.checks.ticks.wrong(fmt.Sprintf("%s.event of epoch %d", l.label, epoch), "the epoch is not known")
 		}
 		return nil
 	})
@@ -320,7 +321,7 @@ func (a *auditor) checkEvent(last, e *event) {
 	before := int64(0)
 	if e.stream == last.stream {
 		before = last.version
-		if e.tick < last.tick || e.tick == last.tick && e.position <= last.position {
+		if e.tick < last.tick || e.epoch == last.epoch && e.position <= last.position {
 			c.wrong(e.id, "in the log's order it comes before version %d", last.version)
 		}
 	}

@@ -128,15 +128,13 @@ func (a *auditor) checkMoney(d *dossier) {
 		}
 	}
 	taken, given := ch.sums(a.now)
-	ours, kept := f.given(), f.kept()
-	// What an open call has done at the provider, and we do not know yet.
-	early := a.checkRefunds(d, row, &ch)
-	pending := &d.threads[0].pending[payment]
-	if pending.open("charge") || pending.open("void") {
-		early += given - ours + kept - (taken - given)
-		given, taken = ours, kept+ours
-	}
 	sums := a.money.of(total.Currency)
+	if p := &d.threads[0].pending[payment]; p.open("charge") || p.open("void") {
+		add(sums.UnderWay, taken-given) // whatever it is, we are about to hear of it
+		return
+	}
+	ours, kept := f.given(), f.kept()
+	early := a.checkRefunds(d, row, &ch)
 	if f.confirmed != nil {
 		add(sums.Shipped, kept)
 		add(sums.UnderWay, -early)

@@ -59,9 +59,9 @@ func (a *auditor) checkCauses(d *dossier, t *thread, s *service, i int) {
 			}
 			emitted = append(emitted, s.bits[events[j].typ])
 		}
-		switch {
-		case twice(events, first, n):
-			c.wrong(e.id, "%s came of %s before: it was handled twice", e.typ, e.cause)
+		switch again := twice(events, first, n); {
+		case again != nil:
+			c.wrong(again.id, "%s came of %s before: it was handled twice", again.typ, again.cause)
 		case !known:
 			c.wrong(e.id, "its cause %s is not in the log", e.cause)
 		case !explains(s.steps[trigger], t.past[i][first], emitted, 0):
@@ -71,20 +71,21 @@ func (a *auditor) checkCauses(d *dossier, t *thread, s *service, i int) {
 	}
 }
 
-// twice reports whether the cause of a group led to events of its types before.
-// A deadline of one name may be set again and so pass again.
-func twice(events []event, first, n int) bool {
+// twice returns the first event of a group whose cause led to one of its type
+// before; nil if there is none. A deadline of one name may be set again and so
+// pass again.
+func twice(events []event, first, n int) *event {
 	if strings.Contains(events[first].cause, "/deadline/") {
-		return false
+		return nil
 	}
 	for j := first; j < n; j++ {
 		for k := range j {
 			if events[k].cause == events[j].cause && events[k].typ == events[j].typ {
-				return true
+				return &events[j]
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 // triggerOf tells from its cause what ran the step that emitted an event; false

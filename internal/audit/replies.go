@@ -35,7 +35,7 @@ func (a *auditor) readReplies(ctx context.Context) error {
 		}
 		var key, why string
 		if _, err := pgx.ForEachRow(rows, []any{&key, &why}, func() error {
-			c.wrong(l.schema+".reply "+key, "%s", why)
+			c.wrong(l.label+".reply "+key, "%s", why)
 			return nil
 		}); err != nil {
 			return err

@@ -97,7 +97,7 @@ func (a *auditor) readSnapshots(ctx context.Context) error {
 			return err
 		}
 		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (storedState, error) {
-			s := storedState{table: l.schema + ".snapshot"}
+			s := storedState{table: l.label + ".snapshot"}
 			return s, row.Scan(&s.stream, &s.version, &s.data, &s.open)
 		})
 		if err != nil {

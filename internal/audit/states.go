@@ -40,7 +40,7 @@ func (a *auditor) openStoredReturns(ctx context.Context, l *eventLog) (*cursor[s
 
 func openStates(ctx context.Context, q Querier, l *eventLog, name, sql string) (*cursor[storedState], error) {
 	return open(ctx, q, name, sql, func(row pgx.CollectableRow) (storedState, error) {
-		s := storedState{table: l.schema + ".state"}
+		s := storedState{table: l.label + ".state"}
 		return s, row.Scan(&s.of, &s.stream, &s.row, &s.version, &s.data, &s.open)
 	})
 }
@@ -62,7 +62,7 @@ func (a *auditor) checkStates(d *dossier) {
 		delete(rows, stream)
 		if row == nil {
 			if len(t.events[inventory]) > 0 {
-				a.checks.states.wrong(a.logs[names[inventory]].schema+".state "+stream, "it is missing")
+				a.checks.states.wrong(a.logs[names[inventory]].label+".state "+stream, "it is missing")
 			}
 			continue
 		}

@@ -15,16 +15,24 @@ type stock struct {
 	states  map[string]storedState // of SKUs
 }
 
-// change is what one event did to one SKU.
+// change is what one event did: it added onHand and reserved times the pieces.
+// A year of orders has millions of pieces in their lines, so the events of an
+// order share them.
 type change struct {
 	tick, position   int64 // of the event
 	epoch            int32
 	xid              uint64
 	first            int64 // smallest position of the transaction, set before the fold
 	event            string
-	sku              int32
-	onHand, reserved int64 // what is added
-	level            *level
+	pieces           []pieces
+	onHand, reserved int64
+	level            *level // what the event says that there are after it; may be nil
+}
+
+// pieces are some of one SKU.
+type pieces struct {
+	sku int32
+	n   int64
 }
 
 // level is how much there is of a SKU.
@@ -32,6 +40,9 @@ type level struct {
 	OnHand   int64 `json:"on_hand"`
 	Reserved int64 `json:"reserved"`
 }
+
+// unsound reports whether there cannot be such a level.
+func (l level) unsound() bool { return l.OnHand < 0 || l.Reserved < 0 || l.OnHand < l.Reserved }
 
 func (l level) String() string { return fmt.Sprintf("%d on hand, %d reserved", l.OnHand, l.Reserved) }
 
@@ -47,11 +58,13 @@ func (s *stock) number(sku string) int32 {
 	return n
 }
 
-func (s *stock) add(e *event, sku string, onHand, reserved int64, told *level) {
-	s.changes = append(s.changes, change{
-		tick: e.tick, position: e.position, epoch: e.epoch, xid: e.xid, event: e.id,
-		sku: s.number(sku), onHand: onHand, reserved: reserved, level: told,
-	})
+func (s *stock) add(e *event, moved []pieces, onHand, reserved int64, told *level) {
+	if e != nil && len(moved) > 0 {
+		s.changes = append(s.changes, change{
+			tick: e.tick, position: e.position, epoch: e.epoch, xid: e.xid, event: e.id,
+			pieces: moved, onHand: onHand, reserved: reserved, level: told,
+		})
+	}
 }
 
 // order adds what an order and its returns did to the stock. The events of
@@ -59,25 +72,25 @@ func (s *stock) add(e *event, sku string, onHand, reserved int64, told *level) {
 func (s *stock) order(d *dossier) {
 	f := &d.facts
 	if f.reserved != nil {
+		var wanted []pieces
 		for sku, n := range f.created.wanted() {
-			s.add(f.reserved, sku, 0, n, nil)
-			if f.released != nil {
-				s.add(f.released, sku, 0, -n, nil)
-			}
-			if f.issued != nil {
-				s.add(f.issued, sku, -n, -n, nil)
-			}
+			wanted = append(wanted, pieces{s.number(sku), n})
 		}
+		s.add(f.reserved, wanted, 0, 1, nil)
+		s.add(f.released, wanted, 0, -1, nil)
+		s.add(f.issued, wanted, -1, -1, nil)
 	}
 	for _, r := range f.returns {
 		if r.restocked == nil || r.requested == nil {
 			continue
 		}
+		var back []pieces
 		for _, l := range r.requested.Lines {
 			if l.Kind == goods {
-				s.add(r.restocked, l.SKU, l.Quantity, 0, nil)
+				back = append(back, pieces{s.number(l.SKU), l.Quantity})
 			}
 		}
+		s.add(r.restocked, back, 1, 0, nil)
 	}
 }
 
@@ -144,7 +157,7 @@ func (a *auditor) changed(sku string, stream []event) {
 	case p.SKU != sku:
 		a.checks.stock.wrong(e.id, "it is of SKU %q, and its stream of %q", p.SKU, sku)
 	default:
-		a.stock.add(e, sku, p.Quantity, 0, &level{p.OnHand, p.Reserved})
+		a.stock.add(e, []pieces{{a.stock.number(sku), p.Quantity}}, 1, 0, &level{p.OnHand, p.Reserved})
 	}
 }
 
@@ -177,19 +190,22 @@ func (a *auditor) fold(l *eventLog, stored map[string]storedState) {
 		end := i
 		for end < len(changes) && changes[end].xid == changes[i].xid && changes[end].epoch == changes[i].epoch {
 			ch := &changes[end]
-			l := &levels[ch.sku]
-			l.OnHand += ch.onHand
-			l.Reserved += ch.reserved
-			if ch.level != nil && *ch.level != *l {
-				c.wrong(ch.event, "it says that there are %s, and the log says %s", ch.level, l)
+			for _, p := range ch.pieces {
+				l := &levels[p.sku]
+				l.OnHand += ch.onHand * p.n
+				l.Reserved += ch.reserved * p.n
+				if ch.level != nil && *ch.level != *l {
+					c.wrong(ch.event, "it says that there are %s, and the log says %s", ch.level, l)
+				}
 			}
 			end++
 		}
 		for ; i < end; i++ {
-			l := levels[changes[i].sku]
-			if (l.OnHand < 0 || l.Reserved < 0 || l.OnHand < l.Reserved) && !bad[changes[i].sku] {
-				bad[changes[i].sku] = true
-				c.wrong("SKU "+a.stock.names[changes[i].sku], "after %s there were %s", changes[i].event, l)
+			for _, p := range changes[i].pieces {
+				if l := levels[p.sku]; l.unsound() && !bad[p.sku] {
+					bad[p.sku] = true
+					c.wrong("SKU "+a.stock.names[p.sku], "after %s there were %s", changes[i].event, l)
+				}
 			}
 		}
 	}
@@ -197,7 +213,7 @@ func (a *auditor) fold(l *eventLog, stored map[string]storedState) {
 		c.LookedAt++
 		row, ok := stored[sku]
 		if !ok {
-			c.wrong(l.schema+".state stock:"+sku, "it is missing; the log says %s", levels[n])
+			c.wrong(l.label+".state stock:"+sku, "it is missing; the log says %s", levels[n])
 			continue
 		}
 		var got level
@@ -206,8 +222,8 @@ func (a *auditor) fold(l *eventLog, stored map[string]storedState) {
 		} else if got != levels[n] {
 			c.wrong(row.name(), "there are %s, and the log says %s", got, levels[n])
 		}
-		if got.OnHand < 0 || got.Reserved < 0 || got.OnHand < got.Reserved {
-			c.wrong(row.name(), "there are %s: more is reserved than there is", got)
+		if got.unsound() {
+			c.wrong(row.name(), "there are %s: nothing may be negative, or reserved that is not there", got)
 		}
 	}
 }
