@@ -30,9 +30,9 @@ type ReturnOrder struct {
 // ReturnLine says how much of what is returned: of one line of the order, or of
 // a SKU, whichever lines it is on, the newest line first.
 type ReturnLine struct {
-	Line     int    `json:"line,omitempty" minimum:"1" maximum:"2000" doc:"Line of the order, counted from 1; or else sku"`
+	Line     int    `json:"line,omitempty" minimum:"1" maximum:"2000" doc:"Line of the order, counted from 1; or else sku" example:"1"`
 	SKU      string `json:"sku,omitempty" minLength:"1" maxLength:"64" doc:"The newest line of that SKU first; or else line"`
-	Quantity int64  `json:"quantity" minimum:"1" maximum:"2000000000"`
+	Quantity int64  `json:"quantity" minimum:"1" maximum:"2000000000" example:"1"`
 }
 
 // Problems says everything that is wrong with the request, whatever the order;
