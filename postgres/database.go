@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -266,6 +268,13 @@ func (db *Database) migrateStore(ctx context.Context, name, schema string) error
 // schema's name, quoted.
 func (db *Database) MigrateSchema(ctx context.Context, schema string, files fs.FS) error {
 	return db.migrate(ctx, schema, sourceContext, files, nil)
+}
+
+// Logs returns the names of all logs of the database, sorted: also of contexts
+// that are not of this program.
+func (db *Database) Logs(ctx context.Context) ([]string, error) {
+	logs, err := db.logs(ctx)
+	return slices.Sorted(maps.Keys(logs)), err
 }
 
 // logs returns the schema of each registered log by the log's name.

@@ -114,11 +114,93 @@ func (v *visitor) log(name string) (*postgres.Store, error) {
 	if s := v.stores[name]; s != nil {
 		return s, nil
 	}
-	known := make(map[string]bool)
-	for log := range v.stores {
-		known[log] = true
+	return nil, usageError{fmt.Errorf("there is no log %q; there are: %v", name, names(v.names()))}
+}
+
+// names are those of the services of this program.
+func (v *visitor) names() map[string]bool {
+	known := map[string]bool{}
+	for name := range v.stores {
+		known[name] = true
 	}
-	return nil, usageError{fmt.Errorf("there is no log %q; there are: %v", name, names(known))}
+	return known
+}
+
+// anyLog is log for the log of a context that may be of another program.
+func (v *visitor) anyLog(ctx context.Context, name string) (*postgres.Store, error) {
+	registered, err := v.db.Logs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !contains(registered, name) {
+		return nil, usageError{fmt.Errorf("there is no log %q; there are: %v", name, registered)}
+	}
+	return v.db.Store(ctx, name)
+}
+
+// all returns the stores of all logs of the database: those of this program in
+// its order, then the others.
+func (v *visitor) all(ctx context.Context) ([]*postgres.Store, error) {
+	var stores []*postgres.Store
+	for _, m := range v.mounts {
+		stores = append(stores, v.stores[m.Service.Name()])
+	}
+	registered, err := v.db.Logs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range registered {
+		if v.stores[name] != nil {
+			continue
+		}
+		store, err := v.db.Store(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		stores = append(stores, store)
+	}
+	return stores, nil
+}
+
+// subscriptions are the logs that a subscriber was ever added to and is not
+// retired from.
+func (v *visitor) subscriptions(ctx context.Context, subscriber *postgres.Store) ([]string, error) {
+	stores, err := v.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var logs []string
+	for _, source := range stores {
+		epochs, err := subscriber.LaneEpochs(ctx, subscriber.Log(), source.Log())
+		if err != nil {
+			return nil, err
+		}
+		if n := len(epochs); n > 0 && !epochs[n-1].Retired {
+			logs = append(logs, source.Log())
+		}
+	}
+	return logs, nil
+}
+
+// sources are the logs that each service reacts to events of.
+func (v *visitor) sources() map[string][]string {
+	emitter := map[string]string{}
+	for _, m := range v.mounts {
+		for _, t := range m.Service.Events() {
+			emitter[t.Name] = m.Service.Name()
+		}
+	}
+	sources := map[string][]string{}
+	for _, m := range v.mounts {
+		logs := map[string]bool{}
+		for _, st := range m.Service.Manifest().Steps {
+			if from := emitter[st.Trigger]; st.On == "event" && from != "" {
+				logs[from] = true
+			}
+		}
+		sources[m.Service.Name()] = names(logs)
+	}
+	return sources
 }
 
 func (v *visitor) close() { v.db.Close() }

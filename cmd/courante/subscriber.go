@@ -12,6 +12,8 @@ import (
 
 type subscriberCommand struct {
 	List   subscriberListCommand   `cmd:"" help:"Show where each lane of each subscriber is, and how far behind."`
+	Add    subscriberAddCommand    `cmd:"" help:"Say where a service begins, before it runs for the first time."`
+	Retire subscriberRetireCommand `cmd:"" help:"End what a service receives."`
 	Repair subscriberRepairCommand `cmd:"" help:"Set a subscriber on again whose log was restored beneath it."`
 }
 
@@ -20,6 +22,8 @@ func (subscriberCommand) Help() string {
 	return `Examples:
 
   courante subscriber list
+  courante subscriber add analytics --new --log ordering --from now
+  courante subscriber retire analytics
   courante subscriber repair payment --log ordering --dry-run
   courante subscriber repair payment --log ordering --to last-common`
 }
@@ -48,7 +52,18 @@ type lanePlace struct {
 	More       bool    `json:"more"` // there are more pending than were counted
 	LagSeconds float64 `json:"lag_seconds"`
 	Broken     string  `json:"broken,omitempty"`
+
+	// One line stands for a subscriber without lanes.
+	State string     `json:"state"` // active, added or retired
+	By    string     `json:"by,omitempty"`
+	Since *time.Time `json:"since,omitempty"`
 }
+
+const (
+	laneActive  = "active"
+	laneAdded   = "added"
+	laneRetired = "retired"
+)
 
 // Run prints a line a lane.
 func (subscriberListCommand) Run(ctx context.Context, p *program) error {
@@ -58,9 +73,13 @@ func (subscriberListCommand) Run(ctx context.Context, p *program) error {
 	}
 	defer v.close()
 	t := newTable("SUBSCRIBER", "LOG", "LANE", "AT", "PENDING", "LAG", "")
-	for _, m := range v.mounts {
-		for _, source := range v.mounts {
-			places, err := lanePlaces(ctx, m.Store, source.Store)
+	stores, err := v.all(ctx)
+	if err != nil {
+		return err
+	}
+	for _, subscriber := range stores {
+		for _, source := range stores {
+			places, err := lanePlaces(ctx, subscriber, source)
 			if err != nil {
 				return err
 			}
@@ -71,7 +90,11 @@ func (subscriberListCommand) Run(ctx context.Context, p *program) error {
 					}
 					continue
 				}
-				t.row(l.Subscriber, l.Log, fmt.Sprintf("%d of %d", l.Lane+1, l.Lanes), l.Cursor, l.pending(), l.lag(), l.verdict())
+				if l.State == laneActive {
+					t.row(l.Subscriber, l.Log, fmt.Sprintf("%d of %d", l.Lane+1, l.Lanes), l.Cursor, l.pending(), l.lag(), l.verdict())
+				} else {
+					t.row(l.Subscriber, l.Log, "-", l.Cursor, "-", "-", l.verdict())
+				}
 			}
 		}
 	}
@@ -97,7 +120,12 @@ func (l lanePlace) lag() string {
 }
 
 func (l lanePlace) verdict() string {
-	if l.Broken == "" {
+	switch {
+	case l.State == laneAdded:
+		return fmt.Sprintf("added by %s on %s; it has not run yet", l.By, l.Since.Local().Format(time.DateTime))
+	case l.State == laneRetired:
+		return fmt.Sprintf("retired by %s on %s", l.By, l.Since.Local().Format(time.DateTime))
+	case l.Broken == "":
 		return ""
 	}
 	return fmt.Sprintf("STOPPED: %s; see: courante subscriber repair %s --log %s --dry-run", l.Broken, l.Subscriber, l.Log)
@@ -106,14 +134,21 @@ func (l lanePlace) verdict() string {
 // countMost bounds how many events are read to count what is pending.
 const countMost = 10_000
 
-// lanePlaces returns the lanes of a subscriber's newest epoch on a log; none if
-// it does not subscribe to it.
+// lanePlaces returns the lanes of a subscriber's newest epoch on a log, or what
+// was decided of it; none if it never subscribed to it.
 func lanePlaces(ctx context.Context, subscriber, source courante.Store) ([]lanePlace, error) {
 	epochs, err := subscriber.LaneEpochs(ctx, subscriber.Log(), source.Log())
 	if err != nil || len(epochs) == 0 {
 		return nil, err
 	}
 	epoch := epochs[len(epochs)-1]
+	if epoch.Lanes == 0 {
+		l := lanePlace{Subscriber: epoch.Subscriber, Log: epoch.Log, Epoch: epoch.N, Cursor: epoch.From.String(), State: laneAdded, By: epoch.By, Since: &epoch.Began}
+		if epoch.Retired {
+			l.State = laneRetired
+		}
+		return []lanePlace{l}, nil
+	}
 	var places []lanePlace
 	for k := range epoch.Lanes {
 		lane := courante.Lane{Subscriber: epoch.Subscriber, Log: epoch.Log, Epoch: epoch.N, K: k}
@@ -124,7 +159,7 @@ func lanePlaces(ctx context.Context, subscriber, source courante.Store) ([]laneP
 		if err != nil {
 			return nil, err
 		}
-		l := lanePlace{Subscriber: epoch.Subscriber, Log: epoch.Log, Lane: k, Lanes: epoch.Lanes, Epoch: epoch.N, Cursor: progress.Cursor.String()}
+		l := lanePlace{Subscriber: epoch.Subscriber, Log: epoch.Log, Lane: k, Lanes: epoch.Lanes, Epoch: epoch.N, Cursor: progress.Cursor.String(), State: laneActive}
 		if err := l.count(ctx, source, epoch, progress.Cursor); err != nil {
 			return nil, err
 		}
