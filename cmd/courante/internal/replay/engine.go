@@ -14,10 +14,10 @@ const (
 	// some that can go beside a customer with hundreds of orders.
 	maxWaiting = 1024
 
-	// maxUnderWay is how many orders may be on their way to their end. More
-	// would not be faster: they would wait in the system, each against its
-	// deadline.
-	maxUnderWay = 256
+	// underWayEach is how many orders may be on their way to their end for each
+	// request at once. More would not be faster: they would wait in the system,
+	// each against its deadline.
+	underWayEach = 16
 )
 
 // engine sends the steps of a file.

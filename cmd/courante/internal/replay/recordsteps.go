@@ -36,6 +36,7 @@ func (r *record) step() step {
 		if r.create.OrderID != "" {
 			s.claims = append(s.claims, claim{key: orderKey(r.create.OrderID)})
 		}
+		s.claims = append(s.claims, claim{key: customerKey(r.create.CustomerID)})
 		for _, l := range r.create.Lines {
 			s.claims = append(s.claims, claim{key: skuKey(l.SKU), shared: true})
 		}

@@ -11,7 +11,7 @@
 //
 // Memory holds what is under way, and of the file a place for each invoice,
 // each SKU and each line that a known customer bought (a return is matched to
-// them): about 120 MB for half a million lines.
+// them): less than 200 MB for half a million lines.
 package replay
 
 import (
@@ -36,7 +36,7 @@ type Config struct {
 	Rate        float64 // invoices or records a second; 0 is as fast as it goes
 	Speed       float64 // times faster than the file's own times; 0 is without them
 	Limit       int     // invoices or records; 0 is all
-	Concurrency int     // requests at once
+	Concurrency int     // requests at once, and in proportion orders on their way
 
 	// Patience is how long a request is repeated while the system does not
 	// answer, and how long an order may stand still, before it is given up.
@@ -80,7 +80,7 @@ func newEngine(cfg Config, o *outline, h *http.Client) *engine {
 		ledger:   newLedger(),
 		sequence: newSequence(),
 		waiting:  make(chan struct{}, maxWaiting),
-		underWay: make(chan struct{}, maxUnderWay),
+		underWay: make(chan struct{}, underWayEach*cfg.Concurrency),
 	}
 	e.client = &client{http: h, url: cfg.URL, patience: cfg.Patience, slots: make(chan struct{}, cfg.Concurrency), trouble: e.trouble.set}
 	e.watcher = newWatcher(e.client)

@@ -159,8 +159,6 @@ func (o *watch) open() (Cause, string) {
 		return orderDoesNotEnd, "its status is " + o.status
 	case o.status == "cancelled":
 		return orderCancelled, ""
-	case !final(o.status):
-		return orderDoesNotEnd, "" // the replay is being stopped
 	}
 	return "", ""
 }

@@ -24,7 +24,7 @@ const holdsPlace = time.Minute
 type watch struct {
 	id    string
 	ours  bool          // the system has answered 201: it is there
-	ended chan struct{} // closed when status is final, or nothing more will come
+	ended chan struct{} // closed when status is final, or it was given up
 
 	// Below is set before ended is closed, and by [watcher.settle] after it.
 	status string
@@ -107,11 +107,11 @@ type view struct {
 
 // follow looks at the order until it has ended, or has not changed for as long
 // as the client has patience while the system did answer. giveUp is called
-// once, when the order has ended or is not waited for any more.
+// once, when the order has ended or is not waited for any more. After an error,
+// which ends the replay, the order does not count as ended.
 func (w *watcher) follow(ctx context.Context, o *watch, token string, giveUp func()) error {
 	release := sync.OnceFunc(giveUp)
 	defer release()
-	defer w.end(o)
 	began := time.Now()
 	var version int64
 	var unchanged time.Duration
@@ -126,6 +126,7 @@ func (w *watcher) follow(ctx context.Context, o *watch, token string, giveUp fun
 		token = "" // what was seen once is not older the next time
 		if !found && !o.ours {
 			o.status = absent
+			w.end(o)
 			return nil
 		}
 		if found {
@@ -134,6 +135,7 @@ func (w *watcher) follow(ctx context.Context, o *watch, token string, giveUp fun
 		if found && final(v.Status) {
 			o.took = v.took()
 			w.learn(time.Since(began))
+			w.end(o)
 			return nil
 		}
 		if time.Since(began) > holdsPlace {
@@ -144,6 +146,7 @@ func (w *watcher) follow(ctx context.Context, o *watch, token string, giveUp fun
 		}
 		if unchanged > w.client.patience {
 			o.given = true
+			w.end(o)
 			return nil
 		}
 	}
