@@ -51,6 +51,7 @@ func TestUp(t *testing.T) {
 			t.Errorf("got %v, %v; want mode 0600", info, err)
 		}
 	})
+	t.Run("orders are listed as they stand", func(t *testing.T) { testOrderList(t, p) })
 	t.Run("a folder has one owner", func(t *testing.T) {
 		_, said, code := p.run("up", "--listen", "127.0.0.1:0")
 		if code != exitFailed || !strings.Contains(said, fmt.Sprint(p.ready.PID)) {
