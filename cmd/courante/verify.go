@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/courante-dev/courante/internal/audit"
 	"github.com/courante-dev/courante/postgres"
+	"github.com/courante-dev/courante/shop"
 )
 
 type verifyCommand struct {
@@ -156,17 +159,43 @@ func printAudit(p *program, r *audit.Report) {
 			fmt.Fprintf(p.stdout, "  %s  %s: %s\n", kind, f.Row, f.Detail)
 		}
 	}
-	o := r.Orders
-	fmt.Fprintf(p.stdout, "\n%s orders: %s confirmed, %s returned, %s cancelled, %s under way, %s stuck\n", thousands(o.Total()),
-		thousands(o.Confirmed), thousands(o.Returned), thousands(o.Cancelled), thousands(o.UnderWay), thousands(o.Stuck))
+	fmt.Fprintf(p.stdout, "\n%s\n", ordersLine(r.Orders))
 	for _, m := range r.Money {
-		fmt.Fprintf(p.stdout, "%s: taken %s = given back %s + shipped %s + under way %s (minor units)\n", m.Currency, m.Taken, m.GivenBack, m.Shipped, m.UnderWay)
+		fmt.Fprintf(p.stdout, "%s: taken %s = given back %s + shipped %s + under way %s\n", m.Currency,
+			major(m.Taken, m.Currency), major(m.GivenBack, m.Currency), major(m.Shipped, m.Currency), major(m.UnderWay, m.Currency))
 	}
 	end := "Everything adds up"
 	if r.Wrong+r.Stuck > 0 {
-		end = fmt.Sprintf("%s rows are WRONG, %s are stuck", thousands(r.Wrong), thousands(r.Stuck))
+		end = fmt.Sprintf("WRONG: %s, stuck: %s", thousands(r.Wrong), thousands(r.Stuck))
 	}
 	fmt.Fprintf(p.stdout, "\n%s; as of %s, looked at in %s\n", end, r.AsOf.Local().Format(time.DateTime), short(time.Duration(r.Seconds*float64(time.Second))))
+}
+
+// ordersLine counts the orders by where they stand.
+func ordersLine(o audit.Orders) string {
+	line := thousands(o.Total()) + " orders:"
+	for i, part := range []struct {
+		n    int
+		what string
+	}{
+		{o.Confirmed, "confirmed"}, {o.Returned, "returned"}, {o.Cancelled, "cancelled"},
+		{o.UnderWay, "under way"}, {o.Stuck, "stuck"}, {o.Wrong, "wrong"},
+	} {
+		if i > 0 {
+			line += ","
+		}
+		line += " " + thousands(part.n) + " " + part.what
+	}
+	return line
+}
+
+// major writes an amount in major units, for people.
+func major(minor *big.Int, currency string) string {
+	if !minor.IsInt64() {
+		return minor.String() + " minor units"
+	}
+	text, _, _ := strings.Cut(shop.Money{Amount: minor.Int64(), Currency: currency}.String(), " ")
+	return text
 }
 
 func verdict(c *audit.Check) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/courante-dev/courante/internal/audit"
+	"github.com/courante-dev/courante/postgres"
 )
 
 // endings are orders that end in every way there is. All but "short" want two
@@ -337,6 +338,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("got %+v, want nothing", findings(r))
 		}
 	})
+	t.Run("sealed", func(t *testing.T) { verifySealed(t, p, conn) })
 	t.Run("mails", func(t *testing.T) { verifyMails(t, p) })
 	t.Run("stopped", func(t *testing.T) { verifyStopped(t, p) })
 }
@@ -385,6 +387,45 @@ func findings(r *audit.Report) []string {
 	return list
 }
 
+// verifySealed looks at logs in several parts, of which some are sealed: their
+// ticks are gone, and their order is written into them.
+func verifySealed(t *testing.T, p *process, conn *pgx.Conn) {
+	db, err := postgres.Open(t.Context(), postgres.Config{URL: p.url()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, svc := range declaredShop() {
+		store, err := db.Store(t.Context(), svc.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed, err := store.ClosePart(t.Context())
+		if err == nil && svc.Name() != "payment" { // which stays open to be sealed
+			err = store.SealPart(t.Context(), closed)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.place("later", "tok_ok")
+	p.becomes("later", "confirmed")
+	p.until("all is noted", func() bool { return p.verify(exitOK).Orders.UnderWay == 0 }, func() any { return p.verify(exitOK).Orders })
+	for _, c := range []corruption{
+		{rule: "a version is in two parts", sql: `insert into payment.event
+				(version, at, part, epoch, schema, stream, type, correlation, causation, subject, trace, data)
+				select version, at, 2, epoch, schema, stream, type, correlation, causation, subject, trace, data
+				from payment.event where stream = 'payment:good' and version = 3`,
+			check: "streams", row: "payment/payment:good@3", says: "the version is there twice"},
+		{rule: "a tick is gone that is not sealed", sql: `delete from courante.tick where log = 'shipping' and n = (select last_tick from shipping.part where n = 1)`,
+			check: "ticks", row: "courante.tick shipping"},
+		{rule: "what is left of the sealed ticks is another", sql: `update shipping.sealed_tick set hashes = decode(repeat('00', length(hashes)), 'hex')`,
+			check: "lanes", row: ".progress ", says: "other contents"},
+	} {
+		t.Run(c.rule, func(t *testing.T) { named(t, audited(t, conn, "", c.sql), c) })
+	}
+}
+
 func verifyMails(t *testing.T, p *process) {
 	dir := filepath.Join(p.ready.Data, "mail")
 	files, err := filepath.Glob(filepath.Join(dir, "*.eml"))
@@ -414,8 +455,8 @@ func verifyStopped(t *testing.T, p *process) {
 	p.signal(syscall.SIGKILL)
 	p.end()
 	r := p.verify(exitOK)
-	if r.Orders.UnderWay != 1 || r.Orders.Total() != len(endings)+1 {
-		t.Errorf("got orders %+v, want one more, under way", r.Orders)
+	if r.Orders.UnderWay != 1 || r.Orders.Total() != len(endings)+2 {
+		t.Errorf("got orders %+v, want two more than %d, one of them under way", r.Orders, len(endings))
 	}
 	out, errs, code := p.run("verify")
 	if code != exitOK || !strings.Contains(out, "Everything adds up") || !strings.Contains(errs, "it is stopped") {

@@ -13,14 +13,19 @@ func (a *auditor) checkReactions(d *dossier, t *thread) {
 		if s == nil {
 			continue
 		}
+		declared := true
 		t.past[i] = append(t.past[i], 0)
 		for j := range t.events[i] {
 			e := &t.events[i][j]
 			bit := s.bits[e.typ]
 			if bit == 0 {
 				a.checks.reactions.wrong(e.id, "%s does not declare events of type %s", s.name, e.typ)
+				declared = false
 			}
 			t.past[i] = append(t.past[i], t.past[i][j]|bit)
+		}
+		if !declared {
+			continue // what else happened, or had to, cannot be told
 		}
 		a.checkCauses(d, t, s, i)
 		for _, from := range t.events {
