@@ -38,6 +38,17 @@
 // A saga needs no code of its own: it is the steps that follow from one event
 // ([Saga]). It is drawn and checked from the declarations ([BuildSaga]).
 //
+// What no key answers, lists and filters, is asked of SQL tables of the
+// service's own ([Service.Tables]). A projection keeps them: it makes statements
+// of events, which run in the transaction of those events ([Projection]), and
+// queries read them ([Select]):
+//
+//	bank.Tables(migrations)
+//	bank.Project(courante.Projection{
+//		Name: "holders", Version: 1, Tables: []string{"holder"},
+//		Types: courante.Types(Opened{}), Apply: listHolders,
+//	})
+//
 // A runtime puts services on their stores and runs them ([NewRuntime]):
 //
 //	rt, err := courante.NewRuntime(courante.Config{

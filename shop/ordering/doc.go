@@ -7,6 +7,9 @@
 // Returns have files of their own: the command, the saga of a return with its
 // stream, and the lines that were bought, which only returns ask for.
 //
+// The list of orders is a projection of their events into a table: list.go
+// keeps it, list_query.go reads it.
+//
 // The steps hold in any order of arrival. What happened is remembered by event
 // type ([courante.Past]); a step's When and Unless, which the saga's static
 // check reads, are also what guards it at run time.
