@@ -63,6 +63,13 @@ func (s *replayScreen) end() {
 func progressLine(p replay.Progress) string {
 	seconds := p.Elapsed.Seconds()
 	var b strings.Builder
+	if p.Stocked < p.ToStock {
+		fmt.Fprintf(&b, "receiving stock: %s of %s SKUs, %s repeated", thousands(p.Stocked), thousands(p.ToStock), thousands(p.Repeated))
+		if p.Trouble != "" {
+			fmt.Fprintf(&b, ": %s", p.Trouble)
+		}
+		return b.String()
+	}
 	fmt.Fprintf(&b, "%s of %s lines (%d%%), %s orders, %s under way", thousands(p.Lines), thousands(p.Total),
 		100*p.Lines/max(p.Total, 1), thousands(p.Orders), thousands(p.UnderWay))
 	if seconds >= 1 {

@@ -34,8 +34,9 @@ type engine struct {
 	waiting  chan struct{} // places of requests that are not answered
 	underWay chan struct{} // places of orders that have not ended
 
-	trouble                        trouble
-	orders, ordersRefused, stocked atomic.Int64
+	trouble               trouble
+	orders, ordersRefused atomic.Int64
+	stocked, toStock      atomic.Int64 // SKUs received before the first order
 }
 
 // key is the idempotency key of what begins at a line. It is the same in every

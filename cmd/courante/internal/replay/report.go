@@ -150,6 +150,8 @@ func quantile(sorted []time.Duration, q float64) float64 {
 type Progress struct {
 	Lines    int   // accounted for, of
 	Total    int   // what the limit lets in
+	Stocked  int64 // SKUs received before the first order, of
+	ToStock  int64
 	Orders   int64 // asked for
 	UnderWay int   // orders that have not ended
 	Refused  int   // lines
@@ -185,7 +187,7 @@ func (e *engine) tell(hear func(Progress), o *outline, begun time.Time) (stop fu
 
 func (e *engine) progress(o *outline, begun time.Time) Progress {
 	p := Progress{
-		Total: o.within, Orders: e.orders.Load(), Repeated: e.client.repeated.Load(),
+		Total: o.within, Stocked: e.stocked.Load(), ToStock: e.toStock.Load(), Orders: e.orders.Load(), Repeated: e.client.repeated.Load(),
 		Elapsed: time.Since(begun), Trouble: e.trouble.recent(),
 	}
 	p.Lines, p.Refused = e.account.count()

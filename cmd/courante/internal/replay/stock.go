@@ -16,6 +16,7 @@ func (e *engine) receive(ctx context.Context, each *int64, o *outline) error {
 	if each == nil && o.format == ndjson || each != nil && *each == 0 {
 		return nil
 	}
+	e.toStock.Store(int64(len(o.demand)))
 	var group sync.WaitGroup
 	// As many goroutines as requests at once, not as SKUs.
 	skus := make(chan string)

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/courante-dev/courante/cmd/courante/internal/replay"
+)
+
+func TestProgressLine(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		rule string
+		is   replay.Progress
+		want string
+	}{
+		{"stock comes first", replay.Progress{Total: 3000, Stocked: 10, ToStock: 1200, Elapsed: time.Second},
+			"receiving stock: 10 of 1,200 SKUs, 0 repeated"},
+		{"nothing is guessed from the first moment", replay.Progress{Total: 3000, Lines: 30, Orders: 2, Elapsed: time.Millisecond},
+			"30 of 3,000 lines (1%), 2 orders, 0 under way, 0 refused, 0 repeated"},
+		{"the rest takes as long as what was done", replay.Progress{Total: 3000, Lines: 1000, Orders: 50, UnderWay: 7, Refused: 3, Elapsed: 10 * time.Second},
+			"1,000 of 3,000 lines (33%), 50 orders, 7 under way, 100 lines/s, 5 orders/s, 20s left, 3 refused, 0 repeated"},
+		{"trouble is told", replay.Progress{Total: 3000, Lines: 30, Repeated: 4, Trouble: "connection refused", Elapsed: time.Millisecond},
+			"30 of 3,000 lines (1%), 0 orders, 0 under way, 0 refused, 4 repeated: connection refused"},
+		{"at the end nothing is left", replay.Progress{Total: 3000, Lines: 3000, Orders: 50, UnderWay: 7, Elapsed: 10 * time.Second},
+			"3,000 of 3,000 lines (100%), 50 orders, 7 under way, 300 lines/s, 5 orders/s, 0 refused, 0 repeated"},
+	}
+	for _, tt := range tests {
+		if got := progressLine(tt.is); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.rule, got, tt.want)
+		}
+	}
+}
+
+// TestReplayScreen: a terminal has one line that changes, a log gets a line now
+// and then and at once when something goes wrong, a program gets nothing.
+func TestReplayScreen(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	p := &program{stderr: &out, globals: &globals{}}
+	terminal := newReplayScreen(p)
+	terminal.live = true
+	tell := terminal.progress()
+	tell(replay.Progress{Total: 10, Trouble: "a long story"})
+	tell(replay.Progress{Total: 10})
+	terminal.end()
+	if got := out.String(); strings.Contains(got, "\n") || !strings.HasSuffix(got, strings.Repeat(" ", 10)+"\r") {
+		t.Errorf("a terminal gets %q, want one line, cleared in the end", got)
+	}
+	out.Reset()
+	tell = newReplayScreen(p).progress()
+	for second := range 25 {
+		is := replay.Progress{Total: 10, Lines: 1, Elapsed: time.Duration(second) * time.Second}
+		if second == 3 || second == 4 {
+			is.Trouble = "connection refused"
+		}
+		tell(is)
+	}
+	if got := strings.Count(out.String(), "\n"); got != 3 || !strings.Contains(out.String(), "connection refused") {
+		t.Errorf("a log of 25 seconds gets %d lines, want one at the trouble and two more:\n%s", got, out.String())
+	}
+	p.globals.JSON = true
+	if newReplayScreen(p).progress() != nil {
+		t.Error("a program gets progress, want none")
+	}
+}
