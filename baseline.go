@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // baseline is what a snapshot of a sourced state holds: the state, and the
@@ -16,6 +17,58 @@ import (
 type baseline struct {
 	Shape string          `json:"shape"`
 	State json.RawMessage `json:"state"`
+}
+
+// noShape is that of a baseline of what is no state of the service: it says how
+// far the stream is, and no more.
+const noShape = "-"
+
+// Folded reports whether a snapshot of the stream is as this program would
+// write it now.
+func (s *Service) Folded(stream string, snapshot json.RawMessage) bool {
+	var b baseline
+	return json.Unmarshal(snapshot, &b) == nil && b.Shape == s.shapeOf(stream)
+}
+
+func (s *Service) shapeOf(stream string) string {
+	category, _, _ := strings.Cut(stream, ":")
+	if shape := s.shapes[category]; shape != "" {
+		return shape
+	}
+	return noShape
+}
+
+// Baselines folds streams of the service's log, as the store has them, and
+// returns a snapshot of each, for who takes their events out of the log. A
+// stream that is no state of the service gets one that says how far it is.
+func (s *Service) Baselines(ctx context.Context, store Store, streams []string) ([]State, error) {
+	keys := make([]Key, len(streams))
+	for i, stream := range streams {
+		category, id, _ := strings.Cut(stream, ":")
+		keys[i] = Key{Category: category, ID: id, Sourced: true}
+	}
+	states, err := store.Read(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.rebase(ctx, store, states); err != nil {
+		return nil, err
+	}
+	for i := range states {
+		st := &states[i]
+		data, err := json.Marshal(baseline{Shape: noShape, State: json.RawMessage("null")})
+		if fold := s.baselines[st.Category]; fold != nil {
+			data, err = fold(st)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for j := range st.Events {
+			st.Open = st.Open.Apply(st.Events[j].Notes)
+		}
+		st.Row, st.Data, st.Events = st.Version, data, nil
+	}
+	return states, nil
 }
 
 // shape is a fingerprint of the fields of S and of the events that change it.
@@ -62,7 +115,7 @@ func (s *Service) rebase(ctx context.Context, store Store, states []State) error
 			continue
 		}
 		var b baseline
-		if err := json.Unmarshal(st.Data, &b); err == nil && b.Shape == s.shapes[st.Category] {
+		if err := json.Unmarshal(st.Data, &b); err == nil && b.Shape == s.shapeOf(st.Stream()) {
 			st.Data = b.State
 			continue
 		}

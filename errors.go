@@ -59,6 +59,22 @@ func (e *LogBrokenError) Error() string {
 		e.Log, e.Cursor, e.Reason, e.Log)
 }
 
+// ArchivedError says that events of a stream were asked for that are in parts of
+// the log that were taken out of the database: its first ones, up to Version.
+// The state behind the stream and what comes after are there; reading after
+// Version goes on.
+type ArchivedError struct {
+	Log     string
+	Stream  string
+	Version int64
+	Parts   []int // that hold them, or what is missing of them
+}
+
+func (e *ArchivedError) Error() string {
+	return fmt.Sprintf("the events of %s up to version %d were archived with part %s of log %s; restore its table from where it was archived, and it is read again",
+		e.Stream, e.Version, strings.Trim(fmt.Sprint(e.Parts), "[]"), e.Log)
+}
+
 // Transient marks err as [ErrTransient].
 func Transient(err error) error {
 	if err == nil || errors.Is(err, ErrTransient) {

@@ -164,7 +164,7 @@ func (p *plan) ahead(k int, sources []*source) bool {
 func (n *node) finals(ctx context.Context, at *placeInLog) (ends []Cursor, finished bool, err error) {
 	end, bounded := at.end()
 	finished = bounded
-	retired := bounded && at.epochs[at.current+1].Retired
+	retired := slices.ContainsFunc(at.epochs[at.current+1:], func(e LaneEpoch) bool { return e.Retired })
 	for k := range at.epoch().Lanes {
 		p, err := laneProgress(ctx, n.store, at.epoch(), k)
 		if err != nil {

@@ -36,7 +36,8 @@ type Store interface {
 	Read(ctx context.Context, keys []Key) ([]State, error)
 
 	// ReadStream yields the stream's events after the version, in order. After
-	// an error it ends.
+	// an error it ends. It leaves none out: when the first of them are no longer
+	// in the database, the error is an *ArchivedError.
 	ReadStream(ctx context.Context, stream string, after int64) iter.Seq2[Event, error]
 
 	// ReadLog returns events after the cursor in the log's total order, about
@@ -167,8 +168,8 @@ type Progress struct {
 //
 // An epoch without lanes says what an operator decided: where a subscriber
 // begins that has not run yet, see [AddSubscriber], or that it is retired, see
-// [RetireSubscriber]. A retirement ends the epoch before it wherever its lanes
-// are.
+// [RetireSubscriber]. A retirement ends the epochs before it wherever their
+// lanes are.
 type LaneEpoch struct {
 	Subscriber string
 	Log        string // source log

@@ -32,13 +32,14 @@ import (
 // table's constraint when the part is closed.
 //
 // Older parts are asked only for a stream that has no such row in this part;
-// they are closed, so what they hold does not change.
+// they are closed, so what they hold does not change. What those held that are
+// detached, see archivedVersion, is asked for last.
 func insertEvents(schema string, n int32) string {
 	older := ""
 	if n > 1 {
 		older = `(select e.version from {schema}.event e
 		where e.part < {n} and e.stream = a.stream and e.version >= a.expected
-		order by e.version desc limit 1),`
+		order by e.version desc limit 1),` + archivedVersion("a.stream") + `,`
 	}
 	return strings.NewReplacer("{schema}", schema, "{n}", fmt.Sprint(n)).Replace(`
 	insert into {schema}.event_{n} (version, at, part, epoch, schema, stream, type, correlation, causation, subject, trace, data, notes)

@@ -151,6 +151,22 @@ func (s *Store) ReadStream(ctx context.Context, stream string, after int64) iter
 				yield(courante.Event{}, translate("read stream "+stream, err))
 				return
 			}
+			if len(events) == 0 || events[0].Version > after+1 {
+				archived, err := s.readArchived(ctx, &scan, stream, after, events)
+				if err != nil {
+					yield(courante.Event{}, err)
+					return
+				}
+				if len(archived) > 0 {
+					after, events = archived[len(archived)-1].Version, archived
+					for _, e := range events {
+						if !yield(e, nil) {
+							return
+						}
+					}
+					continue
+				}
+			}
 			for _, e := range events {
 				if !yield(e, nil) {
 					return

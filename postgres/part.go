@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/courante-dev/courante"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -152,98 +151,4 @@ func (s *Store) retryLocked(ctx context.Context, conn *pgxpool.Conn, change func
 func locked(err error) bool {
 	var server *pgconn.PgError
 	return errors.As(err, &server) && (server.Code == "55P03" || server.Code == "40P01")
-}
-
-// DetachPart takes the sealed part n out of the log and returns the name of the
-// table, with its schema, that it now is: to archive and to drop. Parts go
-// in the order of their numbers. It refuses while somebody needs the part:
-//
-//   - a lane of a subscriber in this database is not past it,
-//   - a stream has its last event in it: without it the next version would be
-//     refused and version 1 could be taken again,
-//   - a stream needs it to be loaded: it has neither a stored state nor a
-//     snapshot that includes its events in the part.
-//
-// A reader that begins before the part's end afterwards gets a
-// *courante.LogBrokenError and not a log with a hole.
-func (s *Store) DetachPart(ctx context.Context, n int) (table string, err error) {
-	err = s.changeParts(ctx, func(conn *pgxpool.Conn, parts []Part) error {
-		i := n - 1
-		switch {
-		case i < 0 || i >= len(parts):
-			return courante.ErrNotFound
-		case !parts[i].Detached.IsZero():
-			return nil
-		case parts[i].Sealed.IsZero():
-			return errors.New("it is not sealed")
-		case i > 0 && parts[i-1].Detached.IsZero():
-			return fmt.Errorf("part %d comes first", n-1)
-		}
-		if err := s.checkPast(ctx, conn, parts[i].LastTick); err != nil {
-			return err
-		}
-		if err := s.checkStreams(ctx, conn, n); err != nil {
-			return err
-		}
-		_, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(`
-			begin;
-			set local lock_timeout = '%[3]s';
-			alter table %[1]s.event detach partition %[1]s.event_%[2]d;
-			update %[1]s.part set detached = now() where n = %[2]d;
-			commit`, s.quoted, n, milliseconds(partLockTimeout))).ReadAll()
-		return err
-	})
-	return s.partTable(n), translate(fmt.Sprintf("detach part %d of log %s", n, s.name), err)
-}
-
-// checkPast fails if a lane of the last epoch of any subscriber in this
-// database has not the whole of the tick behind it. A lane begins where its
-// epoch does; earlier epochs were drained before.
-func (s *Store) checkPast(ctx context.Context, conn *pgxpool.Conn, tick int64) error {
-	logs, err := readLogs(ctx, conn, s.db.schema)
-	if err != nil {
-		return err
-	}
-	for _, l := range logs {
-		var lane string
-		err := conn.QueryRow(ctx, `
-			select format('%s, lane %s, at tick %s', e.subscriber, lane.k, at.tick)
-			from (select distinct on (subscriber) * from `+l.schema+`.lane_epoch where log = $1 order by subscriber, n desc) e
-			cross join lateral generate_series(0, e.lanes - 1) as lane(k)
-			left join lateral (
-				select tick, position from `+l.schema+`.progress p
-				where p.subscriber = e.subscriber and p.log = e.log and p.lane_epoch = e.n and p.k = lane.k
-				order by p.n desc limit 1
-			) done on true
-			cross join lateral (select coalesce(done.tick, e.tick) as tick, coalesce(done.position, e.position) as position) at
-			where at.tick < $2 or at.tick = $2 and at.position < $3
-			limit 1`, s.name, tick, int64(courante.MaxPosition)).Scan(&lane)
-		if err == nil {
-			return fmt.Errorf("subscriber %s, is not past it; it ends with tick %d", lane, tick)
-		}
-		if !errors.Is(err, pgx.ErrNoRows) {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) checkStreams(ctx context.Context, conn *pgxpool.Conn, n int) error {
-	var stream, why string
-	err := conn.QueryRow(ctx, `
-		select e.stream,
-		       case when not exists (select from `+s.quoted+`.event l where l.stream = e.stream and l.part > $1)
-		            then 'has its last event in it' else 'has no snapshot that includes its events' end
-		from (select stream, max(version) as version from `+s.partTable(n)+` group by stream) e
-		where not exists (select from `+s.quoted+`.event l where l.stream = e.stream and l.part > $1)
-		   or not exists (select from `+s.quoted+`.state t where t.stream = e.stream)
-		      and not exists (select from `+s.quoted+`.snapshot t where t.stream = e.stream and t.version >= e.version)
-		limit 1`, n).Scan(&stream, &why)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("stream %s %s", stream, why)
 }

@@ -41,7 +41,7 @@ func (r *readCall) readSealed(ctx context.Context, after courante.Cursor, first 
 		}
 	}
 	if p := detachedAt(parts, first); p != nil {
-		return nil, after, broken(r.name, after, "part %d of the log, with ticks %d to %d, was detached; attach it again, or begin behind it", p.N, p.FirstTick, p.LastTick)
+		return nil, after, broken(r.name, after, "the log begins at part %d now: part %d, with ticks %d to %d, was detached; %s", lastDetached(parts)+1, p.N, p.FirstTick, p.LastTick, attachFirst(r.name, lastDetached(parts)))
 	}
 	if first >= end {
 		if after.Tick == 0 {

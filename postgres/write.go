@@ -292,10 +292,10 @@ func (w *write) addSnapshots(p *pipeline) {
 // are at another version, stored rows that are, and replies that exist. It
 // runs after the write has failed, and whatever made it fail is committed by
 // then and does not go back.
-const findConflicts = `
+var findConflicts = `
 	select a.stream
 	from unnest($1::text[], $2::bigint[]) a(stream, version)
-	where coalesce((select e.version from {schema}.event e where e.stream = a.stream order by e.version desc limit 1), 0) <> a.version
+	where coalesce((select e.version from {schema}.event e where e.stream = a.stream order by e.version desc limit 1), ` + archivedVersion("a.stream") + `, 0) <> a.version
 	union
 	select a.stream
 	from unnest($3::text[], $4::bigint[]) a(stream, row_version)
