@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/courante-dev/courante/cmd/courante/internal/replay"
+	"github.com/courante-dev/courante/shop"
 )
 
 type replayCommand struct {
@@ -68,9 +69,6 @@ func positive(to *float64, text, want string) error {
 	return nil
 }
 
-// maxStock is what one receipt may have.
-const maxStock = 1_000_000_000
-
 func (c *replayCommand) check() error {
 	var problems []error
 	if c.Limit < 0 {
@@ -82,8 +80,8 @@ func (c *replayCommand) check() error {
 	if c.Patience <= 0 {
 		problems = append(problems, fmt.Errorf("--patience %s: want more than nothing, such as 2m", c.Patience))
 	}
-	if c.Stock != nil && (*c.Stock < 0 || *c.Stock > maxStock) {
-		problems = append(problems, fmt.Errorf("--stock %d: want 0 to %s", *c.Stock, thousands(int64(maxStock))))
+	if c.Stock != nil && (*c.Stock < 0 || *c.Stock > shop.MaxStockChange) {
+		problems = append(problems, fmt.Errorf("--stock %d: want 0 to %s", *c.Stock, thousands(int64(shop.MaxStockChange))))
 	}
 	base, err := c.base()
 	if err != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,8 +145,8 @@ func (p *program) printReplayEnds(r *replay.Report) {
 	if n := r.Returns.Accepted; n > 0 {
 		t.row(right(n), "returns accepted")
 	}
-	for cause, n := range r.Returns.Refused {
-		t.row(right(n), "returns refused: "+cause.Says())
+	for _, cause := range slices.Sorted(maps.Keys(r.Returns.Refused)) {
+		t.row(right(r.Returns.Refused[cause]), "returns refused: "+cause.Says())
 	}
 	if r.Stocked > 0 {
 		t.row(right(r.Stocked), "SKUs received before the first order")

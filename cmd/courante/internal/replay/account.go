@@ -61,9 +61,6 @@ func (a *account) accept(as string, lines int) {
 
 // refuse enters lines, the first of which is given, with what the system said.
 func (a *account) refuse(c Cause, lines, first int, said string) {
-	if lines == 0 {
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.entered += lines

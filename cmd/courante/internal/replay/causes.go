@@ -3,6 +3,7 @@ package replay
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -83,20 +84,13 @@ func (c Cause) Says() string {
 	if s, ok := sentences[c]; ok {
 		return s
 	}
-	what, status, _ := cutLast(string(c), "_")
-	var code int
-	if _, err := fmt.Sscan(status, &code); err != nil {
+	i := strings.LastIndexByte(string(c), '_')
+	status, err := strconv.Atoi(string(c[i+1:]))
+	if err != nil {
 		return string(c)
 	}
-	return fmt.Sprintf("the system refused the %s: %s %s", what, status, strings.ToLower(http.StatusText(code)))
+	return fmt.Sprintf("the system refused the %s: %d %s", c[:i], status, strings.ToLower(http.StatusText(status)))
 }
 
 // Damaged reports whether the file is at fault and not what it says.
 func (c Cause) Damaged() bool { return strings.HasPrefix(string(c), "damaged_") }
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
-}

@@ -1,6 +1,10 @@
 package replay
 
-import "iter"
+import (
+	"iter"
+
+	"github.com/courante-dev/courante/shop"
+)
 
 // currency of the file, and how its orders are paid: it has no payments.
 const (
@@ -18,9 +22,6 @@ type invoice struct {
 	back   []backLine
 }
 
-// maxLines is how many lines an order may have.
-const maxLines = 2_000
-
 // add takes a line that was accepted so far.
 func (in *invoice) add(r row) Cause {
 	if in.buyer == "" {
@@ -31,7 +32,7 @@ func (in *invoice) add(r row) Cause {
 		return otherCustomer
 	case r.kind == returnLine:
 		in.back = append(in.back, backLine{line: r.line, sku: r.sku, quantity: -r.quantity})
-	case len(in.orders) == maxLines:
+	case len(in.orders) == shop.MaxLines:
 		return tooManyLines
 	default:
 		in.orders = append(in.orders, r)
@@ -72,7 +73,9 @@ func (o *outline) invoiceSteps(src *source, a *account) iter.Seq2[step, error] {
 				if r.cause == "" {
 					r.cause = in.add(r)
 				}
-				a.refuse(r.cause, lineIf(r.cause), r.line, "")
+				if r.cause != "" {
+					a.refuse(r.cause, 1, r.line, "")
+				}
 			}
 			if r.line < span.last {
 				continue
@@ -85,14 +88,6 @@ func (o *outline) invoiceSteps(src *source, a *account) iter.Seq2[step, error] {
 			}
 		}
 	}
-}
-
-// lineIf is 1 if there is a cause to refuse a line.
-func lineIf(c Cause) int {
-	if c == "" {
-		return 0
-	}
-	return 1
 }
 
 // steps are what a complete invoice asks for: nothing, if all of its lines were

@@ -57,8 +57,8 @@ func TestCountriesHaveCodes(t *testing.T) {
 // TestLongInvoices splits nothing: what does not fit into one order is refused.
 func TestLongInvoices(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		r := complete(t, newShop(t), config(written(t, head+strings.Repeat(goodLine, maxLines+3))))
-		want(t, "accepted", r.Accepted, map[string]int{asOrder: maxLines})
+		r := complete(t, newShop(t), config(written(t, head+strings.Repeat(goodLine, shop.MaxLines+3))))
+		want(t, "accepted", r.Accepted, map[string]int{asOrder: shop.MaxLines})
 		want(t, "refused", causesOf(r), map[Cause]int{tooManyLines: 3})
 	})
 }
