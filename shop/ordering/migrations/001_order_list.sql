@@ -4,7 +4,8 @@
 --
 -- Fixed-size columns first, so that no padding is stored. Texts compare by
 -- their bytes (collate "C"): the cheapest, and the same on every machine, which
--- cursors need.
+-- cursors need. The fillfactor leaves room for heap-only updates, which events
+-- that do not change the status make.
 create table {schema}.order_list (
     version     bigint      not null, -- of the order's stream
     total       bigint      not null, -- minor units of currency
@@ -14,7 +15,7 @@ create table {schema}.order_list (
     customer_id text collate "C" not null,
     status      text collate "C" not null,
     currency    text        not null
-);
+) with (fillfactor = 85);
 
 -- Newest first, of all orders, of a customer's, and of those in a status. Both
 -- filters together take the one of the two indexes that leaves fewer rows: a
