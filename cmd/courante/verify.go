@@ -45,7 +45,7 @@ func (c *verifyCommand) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer target.close()
-	cfg := audit.Config{Stopped: target.stopped, Progress: p.verified}
+	cfg := audit.Config{Stopped: target.stopped, Progress: p.verifying}
 	for _, s := range declaredShop() {
 		cfg.Manifests = append(cfg.Manifests, s.Manifest())
 	}
@@ -124,8 +124,8 @@ func (p *program) findVerified(ctx context.Context) (*verified, error) {
 	}}, nil
 }
 
-// verified tells a person how far the look is, on one line.
-func (p *program) verified(orders int) {
+// verifying tells a person how far the look is, on one line.
+func (p *program) verifying(orders int) {
 	if !p.globals.JSON && isTerminal(p.stderr) {
 		fmt.Fprintf(p.stderr, "\r  %s orders", thousands(orders))
 	}
