@@ -12,7 +12,6 @@ type stock struct {
 	skus    map[string]int32 // numbers of SKUs
 	names   []string
 	changes []change
-	states  map[string]storedState // of SKUs
 }
 
 // change is what one event did: it added onHand and reserved times the pieces.
