@@ -200,7 +200,7 @@ func TestProjectionUnderLostConnections(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				keys, counts = append(keys, e.Key), append(counts, int64(e.N))
+				keys, counts = append(keys, e.Key), append(counts, e.N)
 			}
 			b.Queue(`insert into {schema}.total as t select key, max(n), count(*) from unnest($1::text[], $2::bigint[]) a(key, n) group by key order by key
 				on conflict (key) do update set n = excluded.n, events = t.events + excluded.events`, keys, counts)
@@ -238,7 +238,7 @@ func TestProjectionUnderLostConnections(t *testing.T) {
 		t.Errorf("%d keys, want 20", len(list))
 	}
 	for _, got := range list {
-		if s, _, err := c.counts.Get(t.Context(), got.Key); err != nil || got.N != int64(s.N) || got.Events != int64(s.N) {
+		if s, _, err := c.counts.Get(t.Context(), got.Key); err != nil || got.N != s.N || got.Events != s.N {
 			t.Errorf("got %+v, want a count of %d (error %v)", got, s.N, err)
 		}
 	}
