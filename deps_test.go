@@ -46,6 +46,9 @@ shop/ordering, shop/inventory, shop/payment, shop/shipping, shop/notification ->
 shop/outside -> pgx
 	# The simulated parties outside (payment provider, carrier, mail) must not know us: what they share with us would not be outside.
 
+schema -> courante
+	# What events look like is made from declarations, and serves domains other than the shop.
+
 gateway -> courante, huma, otel
 	# The edge carries manners, not business: it knows the vocabulary's errors and no context.
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -76,18 +77,20 @@ func eventType(p Payload, need Need) (EventType, error) {
 	if _, ok := p.(upcaster); t.Schema > 1 && !ok {
 		return t, fmt.Errorf("event type %s is at schema version %d but %T has no Upcast for the stored older ones", t.Name, t.Schema, p)
 	}
-	t.Personal = personalFields(t.goType, "", nil)
+	t.Personal = personalFields(t.goType, "", nil, nil)
 	if _, ok := p.(personal); len(t.Personal) > 0 && !ok {
 		return t, fmt.Errorf("event type %s marks personal data (%s) but %T has no PersonalKey", t.Name, strings.Join(t.Personal, ", "), p)
 	}
 	return t, nil
 }
 
-func personalFields(t reflect.Type, path string, found []string) []string {
+// personalFields adds the marked fields of a type; outer are the types around
+// it, so that one that contains itself is walked once.
+func personalFields(t reflect.Type, path string, found []string, outer []reflect.Type) []string {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct {
+	if t.Kind() != reflect.Struct || slices.Contains(outer, t) {
 		return found
 	}
 	for i := range t.NumField() {
@@ -104,7 +107,7 @@ func personalFields(t reflect.Type, path string, found []string) []string {
 			continue
 		}
 		if f.IsExported() {
-			found = personalFields(f.Type, name, found)
+			found = personalFields(f.Type, name, found, append(outer[:len(outer):len(outer)], t))
 		}
 	}
 	return found
@@ -139,23 +142,46 @@ func Decode[P Payload](e *Event) (P, error) {
 	if e.Type != p.EventType() {
 		return p, fmt.Errorf("decode %s: the event is a %s, not a %s", e.ID(), e.Type, p.EventType())
 	}
-	data := e.Data
-	have, want := e.Schema, schemaVersion(p)
-	if have > want {
-		return p, fmt.Errorf("decode %s: %s has schema version %d, this program knows up to %d; deploy the newer one first", e.ID(), e.Type, have, want)
-	}
-	for ; have < want; have++ {
-		up, ok := any(p).(upcaster)
-		if !ok {
-			return p, fmt.Errorf("decode %s: %T has no Upcast from schema version %d", e.ID(), p, have)
-		}
-		var err error
-		if data, err = up.Upcast(have, data); err != nil {
-			return p, fmt.Errorf("decode %s: upcast %s from schema version %d: %w", e.ID(), e.Type, have, err)
-		}
+	data, err := upcast(p, e)
+	if err != nil {
+		return p, err
 	}
 	if err := json.Unmarshal(data, &p); err != nil {
 		return p, fmt.Errorf("decode %s: %w", e.ID(), err)
 	}
 	return p, nil
+}
+
+// upcast brings an event's data up to the schema version of the payload's type.
+func upcast(p Payload, e *Event) (json.RawMessage, error) {
+	data := e.Data
+	have, want := e.Schema, schemaVersion(p)
+	if have > want {
+		return nil, fmt.Errorf("decode %s: %s has schema version %d, this program knows up to %d; deploy the newer one first", e.ID(), e.Type, have, want)
+	}
+	for ; have < want; have++ {
+		up, ok := p.(upcaster)
+		if !ok {
+			return nil, fmt.Errorf("decode %s: %T has no Upcast from schema version %d", e.ID(), p, have)
+		}
+		var err error
+		if data, err = up.Upcast(have, data); err != nil {
+			return nil, fmt.Errorf("decode %s: upcast %s from schema version %d: %w", e.ID(), e.Type, have, err)
+		}
+	}
+	return data, nil
+}
+
+// GoType is the Go type of the payload; nil if the type was read from a
+// manifest.
+func (t EventType) GoType() reflect.Type { return t.goType }
+
+// Upcast brings the data of a stored event of this type up to the schema
+// version of its Go type, as [Decode] does: for tools that look at events
+// without handling them.
+func (t EventType) Upcast(e *Event) (json.RawMessage, error) {
+	if t.goType == nil {
+		return nil, fmt.Errorf("upcast %s: its Go type is not known", t.Name)
+	}
+	return upcast(reflect.Zero(t.goType).Interface().(Payload), e)
 }

@@ -279,6 +279,7 @@ func whatWasHit(t *testing.T, p *process, moments []time.Time) hits {
 		analyze step`); err != nil {
 		t.Fatal(err)
 	}
+	checkSchemas(t, db)
 	h := hits{steps: map[string]int{}}
 	for _, moment := range moments {
 		var n int

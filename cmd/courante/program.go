@@ -34,6 +34,7 @@ type cli struct {
 	Events     eventsCommand     `cmd:"" group:"look" help:"Watch events, or look at one and what it led to."`
 	Saga       sagaCommand       `cmd:"" group:"look" help:"Check the sagas, draw them, or see where one stands."`
 	Routes     routesCommand     `cmd:"" group:"look" help:"Show who emits which event, who receives it, by which transport and why."`
+	Schema     schemaCommand     `cmd:"" group:"look" help:"Write down what events look like, or check the code against what was written down."`
 	Verify     verifyCommand     `cmd:"" group:"look" help:"Look whether everything that was written adds up."`
 	Subscriber subscriberCommand `cmd:"" group:"mend" help:"See how far subscribers are, or repair one that stopped."`
 	Bench      benchCommand      `cmd:"" group:"measure" help:"Measure the engine beside what the database could do at most."`

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/courante-dev/courante/schema"
+)
+
+type schemaCommand struct {
+	Export schemaExportCommand `cmd:"" help:"Write the JSON Schema of every event type to a folder."`
+	Check  schemaCheckCommand  `cmd:"" help:"Say whether the code still reads what is stored, and writes what others read."`
+}
+
+// Help teaches by example.
+func (schemaCommand) Help() string {
+	return `Events are kept for ever and read in other languages. Their schemas are made from the Go types and kept as files, one for each type and schema version; a change that breaks stored events or their readers is found before it is deployed. This needs no running system.
+
+Examples:
+
+  courante schema check
+  courante schema export
+  courante schema export --event shop.order_created`
+}
+
+type schemaExportCommand struct {
+	Out   string `default:"docs/schemas" placeholder:"DIR" help:"The folder, by default ${default}."`
+	Event string `placeholder:"TYPE" help:"Only print the schema of this event type."`
+}
+
+// Help teaches by example.
+func (schemaExportCommand) Help() string {
+	return `Files of older schema versions, and of event types that are gone, stay: there are events of them.
+
+A change that breaks what is there already is written all the same, and told: read what it says before you commit the files.
+
+Examples:
+
+  courante schema export
+  courante schema export --out /srv/schemas
+  courante schema export --event shop.order_created | jq .required`
+}
+
+// Run writes the files, or prints one schema.
+func (c *schemaExportCommand) Run(p *program) error {
+	if c.Event == "" {
+		findings, err := schema.Export(c.Out, declaredShop()...)
+		if err != nil {
+			return err
+		}
+		return p.printFindings(findings, "written to "+c.Out, false)
+	}
+	for _, svc := range declaredShop() {
+		for _, t := range svc.Events() {
+			if t.Name != c.Event {
+				continue
+			}
+			s, err := schema.Of(svc.Name(), t)
+			if err != nil {
+				return err
+			}
+			return p.printJSON(s)
+		}
+	}
+	return usageError{fmt.Errorf("no service emits %q; courante routes lists the event types", c.Event)}
+}
+
+type schemaCheckCommand struct {
+	Dir string `default:"docs/schemas" placeholder:"DIR" help:"The folder with the files, by default ${default}."`
+}
+
+// Help teaches by example.
+func (schemaCheckCommand) Help() string {
+	return `Compares the event types of this program with the schemas that were exported, and has it read the stored examples of every version beside them. It fails if a type breaks stored events or their readers, or is not written down.
+
+Examples:
+
+  courante schema check
+  courante schema check --json | jq 'select(.state == "breaks")'`
+}
+
+// Run prints what differs, and fails if something does.
+func (c *schemaCheckCommand) Run(p *program) error {
+	findings, err := schema.Check(c.Dir, declaredShop()...)
+	if err != nil {
+		return err
+	}
+	return p.printFindings(findings, "as in "+c.Dir, true)
+}
+
+// printFindings prints a line an event type, with what changed below it.
+func (p *program) printFindings(findings []schema.Finding, fine string, strict bool) error {
+	differ := 0
+	for _, f := range findings {
+		if f.State != schema.Same {
+			differ++
+		}
+	}
+	if p.globals.JSON {
+		for _, f := range findings {
+			if err := p.printJSON(f); err != nil {
+				return err
+			}
+		}
+	} else {
+		printDifferences(p.stdout, findings)
+		fmt.Fprintf(p.stdout, "%d event types, %d %s", len(findings), len(findings)-differ, fine)
+		if differ > 0 && !strict {
+			fmt.Fprintf(p.stdout, " before, %d written", differ)
+		} else if differ > 0 {
+			fmt.Fprintf(p.stdout, ", %d not; to write them down: courante schema export", differ)
+		}
+		fmt.Fprintln(p.stdout)
+	}
+	if strict && differ > 0 {
+		return errReported
+	}
+	return nil
+}
+
+func printDifferences(w io.Writer, findings []schema.Finding) {
+	for _, f := range findings {
+		if f.State == schema.Same {
+			continue
+		}
+		fmt.Fprintf(w, "%s version %d: %s\n", f.Event, f.Version, f.State)
+		for _, change := range f.Changes {
+			where := change.Path
+			if where == "" {
+				where = "the event"
+			}
+			who := ""
+			if change.Breaks != schema.Nobody {
+				who = " (breaks " + string(change.Breaks) + ")"
+			}
+			fmt.Fprintf(w, "  %s: %s%s\n", where, change.Detail, who)
+		}
+		if f.State == schema.Breaks {
+			fmt.Fprintf(w, "  fix: %s\n", strings.TrimSpace(f.Fix))
+		}
+	}
+}
