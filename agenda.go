@@ -30,8 +30,9 @@ type agenda struct {
 	opened   bool
 	progress Progress
 	reached  Cursor
-	changed  int    // notes read since the last record
-	head     Cursor // end of the log when it was opened
+	changed  int       // notes read since the last record
+	recorded time.Time // when that was
+	head     Cursor    // end of the log when it was opened
 
 	mu     sync.Mutex // guards what follows; performers share it
 	known  bool       // the log is read up to head; before that, what looks open may have ended long ago
@@ -61,7 +62,12 @@ type task struct {
 // A record of the agenda holds everything that is open, so it is rarer than a
 // lane's: after notesPerRecord notes, or ticksPerRecord ticks, for each tick of
 // Config.RecordEvery.
-const notesPerRecord, ticksPerRecord = 5, 10
+// As with a lane's, no part of the log can be detached before it is written, so
+// it is when agendaRecordAfter has passed.
+const (
+	notesPerRecord, ticksPerRecord = 5, 10
+	agendaRecordAfter              = 10 * time.Minute
+)
 
 func newAgenda(n *node) *agenda {
 	a := &agenda{n: n, asked: make(chan struct{}, n.rt.cfg.Performers), tasks: map[string]*task{}, breakers: map[string]*breaker{}}
@@ -156,6 +162,7 @@ func (a *agenda) open(ctx context.Context) error {
 	}
 	a.mu.Unlock()
 	a.progress, a.reached, a.head, a.changed, a.opened = p, p.Cursor, head, 0, true
+	a.recorded = a.n.rt.now()
 	return nil
 }
 
@@ -188,7 +195,11 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	stale := a.n.rt.now().Sub(a.recorded) >= agendaRecordAfter
 	if to == a.reached {
+		if stale {
+			return false, a.checkpoint(ctx)
+		}
 		return false, nil
 	}
 	asked := false
@@ -204,7 +215,7 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 	if asked {
 		a.wakePerformers() // who finds that the agenda has not caught up sleeps again
 	}
-	if every := a.n.rt.cfg.RecordEvery; a.changed >= notesPerRecord*every || a.reached.Tick-a.progress.Cursor.Tick >= int64(ticksPerRecord*every) {
+	if every := a.n.rt.cfg.RecordEvery; stale || a.changed >= notesPerRecord*every || a.reached.Tick-a.progress.Cursor.Tick >= int64(ticksPerRecord*every) {
 		if err := a.checkpoint(ctx); err != nil {
 			return false, err
 		}
@@ -252,7 +263,7 @@ func (a *agenda) checkpoint(ctx context.Context) error {
 	if err := a.n.record(ctx, p); err != nil {
 		return err
 	}
-	a.progress, a.changed = p, 0
+	a.progress, a.changed, a.recorded = p, 0, a.n.rt.now()
 	return nil
 }
 

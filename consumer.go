@@ -115,6 +115,10 @@ func (c *consumer) look(ctx context.Context) (bool, error) {
 	return true, c.open(ctx)
 }
 
+// recordAfter is how long a lane that found nothing to do keeps its place to
+// itself: no part of the log can be detached before it is recorded.
+const recordAfter = time.Minute
+
 // fetch takes the next events of all source logs, as many as make a batch.
 func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 	w = &work{}
@@ -141,7 +145,8 @@ func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 		}
 		moved = moved || to != s.reached
 		s.reached = to
-		if taken > 0 || last || to.Tick-s.progress.Cursor.Tick >= int64(c.n.rt.cfg.RecordEvery) {
+		stale := to != s.progress.Cursor && c.n.rt.now().Sub(s.recorded) >= recordAfter
+		if taken > 0 || last || stale || to.Tick-s.progress.Cursor.Tick >= int64(c.n.rt.cfg.RecordEvery) {
 			p := s.progress
 			p.N, p.Cursor, p.Note = p.N+1, to, nil
 			w.progress = append(w.progress, p)
@@ -182,7 +187,7 @@ func (c *consumer) recorded(ctx context.Context, w *work) {
 			if s.progress.Lane != p.Lane {
 				continue
 			}
-			s.progress = p
+			s.progress, s.recorded = p, c.n.rt.now()
 			if err := s.feed.Ack(ctx, p.Cursor); err != nil {
 				c.n.rt.log.Debug("ack failed; the events come again", "service", c.n.svc.name, "log", s.log, "error", err)
 			}

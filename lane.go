@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // source is one lane of one source log, in the hands of a consumer.
 type source struct {
 	placeInLog
 	lane     int
-	progress Progress // as recorded
-	reached  Cursor   // how far the feed has come; ahead of progress after events of other lanes
-	feed     Feed     // nil once the lane's epoch is finished
-	former   []Cursor // where the lanes of the epoch before ended
+	progress Progress  // as recorded
+	recorded time.Time // when
+	reached  Cursor    // how far the feed has come; ahead of progress after events of other lanes
+	feed     Feed      // nil once the lane's epoch is finished
+	former   []Cursor  // where the lanes of the epoch before ended
 }
 
 // placeInLog is the lane epoch in which a subscriber is in a source log.
@@ -182,7 +184,7 @@ func (n *node) openSource(ctx context.Context, at placeInLog, lane int) (*source
 	if s.progress, err = laneProgress(ctx, n.store, at.epoch(), lane); err != nil {
 		return nil, err
 	}
-	s.reached = s.progress.Cursor
+	s.reached, s.recorded = s.progress.Cursor, n.rt.now()
 	if at.current > 0 {
 		before := at
 		before.current--

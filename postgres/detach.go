@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/courante-dev/courante"
 	"github.com/jackc/pgx/v5"
@@ -43,7 +44,8 @@ func (s *Store) DetachPart(ctx context.Context, n int, svc *courante.Service) (t
 			return err
 		}
 		if len(behind) > 0 {
-			return fmt.Errorf("subscriber %s, is not past it; it ends with tick %d", behind[0], parts[i].LastTick)
+			return fmt.Errorf("it is needed up to tick %d by subscriber %s; one that has nothing to do records its place after a minute, an agenda after ten or when it stops",
+				parts[i].LastTick, strings.Join(behind, "; by "))
 		}
 		if !kept {
 			if err := s.keepStates(ctx, n, svc); err != nil {

@@ -55,50 +55,62 @@ func (s *Store) readParts(ctx context.Context, q rowsQueryer) ([]Part, error) {
 // one. When the writers take longer than about 100 ms, it lets them pass and
 // tries again, until ctx ends.
 func (s *Store) ClosePart(ctx context.Context) (closed int, err error) {
-	doing := "close the part of log " + s.name
 	err = s.changeParts(ctx, func(conn *pgxpool.Conn, parts []Part) error {
 		closed = parts[len(parts)-1].N
-		next := closed + 1
-		// The next part is made ahead, because attaching it does not stand in
-		// the way of appends, while creating it as a partition would. Nobody
-		// adds to it before the last statement below is committed. It may be
-		// there from an attempt that had to give up.
-		var made bool
-		if err := conn.QueryRow(ctx, "select to_regclass($1) is not null", s.partTable(next)).Scan(&made); err != nil {
-			return err
-		}
-		if !made {
-			_, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(`
-				begin;
-				set local lock_timeout = '%[3]s';
-				create table %[1]s.event_%[2]d (like %[1]s.event including defaults including indexes);
-				alter table %[1]s.event attach partition %[1]s.event_%[2]d for values in (%[2]d);
-				commit`, s.quoted, next, milliseconds(partLockTimeout))).ReadAll()
-			if err != nil {
-				return err
-			}
-		}
-		// The exclusive lock is taken at once. A transaction that has read the
-		// part and now appends to it is let through by PostgreSQL, because it
-		// holds a lock already; with a weaker lock first the two would wait
-		// for each other.
+		return s.closePart(ctx, conn, closed)
+	})
+	return closed, translate("close the part of log "+s.name, err)
+}
+
+func (s *Store) closePart(ctx context.Context, conn *pgxpool.Conn, n int) error {
+	next := n + 1
+	// The next part is made ahead, because attaching it does not stand in
+	// the way of appends, while creating it as a partition would. Nobody
+	// adds to it before the last statement below is committed. It may be
+	// there from an attempt that had to give up.
+	var made bool
+	if err := conn.QueryRow(ctx, "select to_regclass($1) is not null", s.partTable(next)).Scan(&made); err != nil {
+		return err
+	}
+	if !made {
 		_, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(`
 			begin;
-			set local lock_timeout = '%[4]s';
-			lock table %[1]s.event_%[2]d in access exclusive mode;
-			alter table %[1]s.event_%[2]d add constraint closed check (false) not valid;
-			update %[1]s.part set closed = now() where n = %[2]d;
-			insert into %[1]s.part (n) values (%[3]d);
-			commit`, s.quoted, closed, next, milliseconds(partLockTimeout))).ReadAll()
-		return err
-	})
-	return closed, translate(doing, err)
+			set local lock_timeout = '%[3]s';
+			create table %[1]s.event_%[2]d (like %[1]s.event including defaults including indexes);
+			alter table %[1]s.event attach partition %[1]s.event_%[2]d for values in (%[2]d);
+			commit`, s.quoted, next, milliseconds(partLockTimeout))).ReadAll()
+		if err != nil {
+			return err
+		}
+	}
+	// The exclusive lock is taken at once. A transaction that has read the
+	// part and now appends to it is let through by PostgreSQL, because it
+	// holds a lock already; with a weaker lock first the two would wait
+	// for each other.
+	_, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(`
+		begin;
+		set local lock_timeout = '%[4]s';
+		lock table %[1]s.event_%[2]d in access exclusive mode;
+		alter table %[1]s.event_%[2]d add constraint closed check (false) not valid;
+		update %[1]s.part set closed = now() where n = %[2]d;
+		insert into %[1]s.part (n) values (%[3]d);
+		commit`, s.quoted, n, next, milliseconds(partLockTimeout))).ReadAll()
+	return err
 }
 
 // changeParts runs change alone among all processes, with the parts as they
 // are, and again when it failed because something was locked. change must
 // begin and end its own transactions, and may be run again after any of them.
 func (s *Store) changeParts(ctx context.Context, change func(conn *pgxpool.Conn, parts []Part) error) error {
+	return s.underLock(ctx, "select pg_advisory_lock(hashtextextended($1, 0)) is not null", change)
+}
+
+// tryParts is changeParts that leaves it to another process if one is at it.
+func (s *Store) tryParts(ctx context.Context, change func(conn *pgxpool.Conn, parts []Part) error) error {
+	return s.underLock(ctx, "select pg_try_advisory_lock(hashtextextended($1, 0))", change)
+}
+
+func (s *Store) underLock(ctx context.Context, lock string, change func(conn *pgxpool.Conn, parts []Part) error) error {
 	conn, err := s.db.pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -106,7 +118,8 @@ func (s *Store) changeParts(ctx context.Context, change func(conn *pgxpool.Conn,
 	defer conn.Release()
 	// A lock of the session, not of a transaction: sealing takes many.
 	key := "courante.part." + s.schema
-	if _, err := conn.Exec(ctx, "select pg_advisory_lock(hashtextextended($1, 0))", key); err != nil {
+	var ours bool
+	if err := conn.QueryRow(ctx, lock, key).Scan(&ours); err != nil || !ours {
 		return err
 	}
 	defer func() {

@@ -21,23 +21,27 @@ import (
 // only for the moment in which the tables are swapped.
 func (s *Store) SealPart(ctx context.Context, n int) error {
 	err := s.changeParts(ctx, func(conn *pgxpool.Conn, parts []Part) error {
-		i := n - 1
-		switch {
-		case i < 0 || i >= len(parts):
-			return courante.ErrNotFound
-		case parts[i].Closed.IsZero():
-			return errors.New("it is not closed")
-		case i > 0 && parts[i-1].Sealed.IsZero():
-			return fmt.Errorf("part %d comes first", n-1)
-		}
-		if parts[i].Sealed.IsZero() {
-			if err := s.sealPart(ctx, conn, n, lastSealedTick(parts)); err != nil {
-				return err
-			}
-		}
-		return s.removeTicks(ctx, conn)
+		return s.sealIn(ctx, conn, parts, n)
 	})
 	return translate(fmt.Sprintf("seal part %d of log %s", n, s.name), err)
+}
+
+func (s *Store) sealIn(ctx context.Context, conn *pgxpool.Conn, parts []Part, n int) error {
+	i := n - 1
+	switch {
+	case i < 0 || i >= len(parts):
+		return courante.ErrNotFound
+	case parts[i].Closed.IsZero():
+		return errors.New("it is not closed")
+	case i > 0 && parts[i-1].Sealed.IsZero():
+		return fmt.Errorf("part %d comes first", n-1)
+	}
+	if parts[i].Sealed.IsZero() {
+		if err := s.sealPart(ctx, conn, n, lastSealedTick(parts)); err != nil {
+			return err
+		}
+	}
+	return s.removeTicks(ctx, conn)
 }
 
 // sealPart writes the part in its order and swaps it in; sealed is the last
@@ -101,8 +105,8 @@ func (s *Store) sealPart(ctx context.Context, conn *pgxpool.Conn, n int, sealed 
 			drop table %%[1]s.event_%%[2]d;
 			alter table %%[1]s.event_%%[2]d_sealed rename to event_%%[2]d;
 			alter table %%[1]s.event attach partition %%[1]s.event_%%[2]d for values in (%%[2]d);
-			update %%[1]s.part set sealed = now(), first_tick = %d, last_tick = %d where n = %%[2]d;
-			commit`, first, last))
+			update %%[1]s.part set sealed = now(), first_tick = %d, last_tick = %d, events = %d where n = %%[2]d;
+			commit`, first, last, have))
 	})
 }
 

@@ -36,7 +36,8 @@ type cli struct {
 	Routes     routesCommand     `cmd:"" group:"look" help:"Show who emits which event, who receives it, by which transport and why."`
 	Schema     schemaCommand     `cmd:"" group:"look" help:"Write down what events look like, or check the code against what was written down."`
 	Verify     verifyCommand     `cmd:"" group:"look" help:"Look whether everything that was written adds up."`
-	Subscriber subscriberCommand `cmd:"" group:"mend" help:"See how far subscribers are, or repair one that stopped."`
+	Subscriber subscriberCommand `cmd:"" group:"mend" help:"See how far subscribers are; add, retire or repair one."`
+	Log        logCommand        `cmd:"" group:"mend" help:"See the parts of the logs; close, seal, detach or attach one."`
 	Bench      benchCommand      `cmd:"" group:"measure" help:"Measure the engine beside what the database could do at most."`
 	Version    versionCommand    `cmd:"" group:"measure" help:"Print the version and what it runs on."`
 }

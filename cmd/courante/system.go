@@ -32,6 +32,7 @@ type system struct {
 	db       *postgres.Database
 	ledger   *outside.PostgresLedger
 	mounts   []courante.Mount
+	parts    postgres.PartPolicy
 	saga     *courante.SagaGraph
 	runtime  *running
 	http     *http.Server
@@ -49,7 +50,7 @@ type running struct {
 // startSystem starts everything and returns when it answers requests. What was
 // started is stopped again when something fails.
 func startSystem(ctx context.Context, p *program, c *upCommand) (_ *system, err error) {
-	s := &system{p: p, served: make(chan error, 1)}
+	s := &system{p: p, parts: c.policy(), served: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stopQuietly(context.WithoutCancel(ctx)))
@@ -218,7 +219,8 @@ func (s *system) awaitRuntime(ctx context.Context) error {
 	}
 }
 
-// maintain makes and drops partitions in time; see postgres.Store.Maintain.
+// maintain makes and drops partitions in time, and closes and seals the parts of
+// the logs; see postgres.Store.Maintain and MaintainParts.
 func (s *system) maintain(ctx context.Context) {
 	every := time.NewTicker(5 * time.Minute)
 	defer every.Stop()
@@ -228,7 +230,8 @@ func (s *system) maintain(ctx context.Context) {
 			return
 		case now := <-every.C:
 			for _, m := range s.mounts {
-				if err := m.Store.(*postgres.Store).Maintain(ctx, now); err != nil && ctx.Err() == nil {
+				store := m.Store.(*postgres.Store)
+				if err := errors.Join(store.Maintain(ctx, now), store.MaintainParts(ctx, now, s.parts)); err != nil && ctx.Err() == nil {
 					s.p.log.Warn("maintenance failed; it is tried again", "log", m.Store.Log(), "error", err)
 				}
 			}

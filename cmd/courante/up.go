@@ -11,6 +11,7 @@ import (
 type upCommand struct {
 	Listen string `default:"127.0.0.1:8080" placeholder:"HOST:PORT" env:"COURANTE_LISTEN" help:"Where to answer HTTP, by default ${default}; port 0 picks a free one (${env})."`
 	deadlines
+	parts
 }
 
 // Help teaches by example.
@@ -39,7 +40,7 @@ type ready struct {
 
 // Run runs the system until ctx ends.
 func (c *upCommand) Run(ctx context.Context, p *program) error {
-	if err := c.check(); err != nil {
+	if err := errors.Join(c.deadlines.check(), c.parts.check()); err != nil {
 		return err
 	}
 	s, err := startSystem(ctx, p, c)
