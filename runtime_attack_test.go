@@ -32,7 +32,7 @@ func (counted) EventType() string { return "source.counted" }
 func (marked) EventType() string  { return "source.marked" }
 
 type count struct{ N, Marks int64 }
-type tally struct{ Last, LastMark, Wrong int64 }
+type tally struct{ Count, Last, LastMark, Wrong int64 }
 
 // markEvery is how many counts lie between two marks of a key.
 const markEvery = 5
@@ -57,27 +57,34 @@ func newCounting(newer bool) *counting {
 	c.count = courante.NewCommand(c.source, courante.Step{Name: "count", Outcomes: []courante.Outcome{
 		{Emits: courante.Types(counted{})}, {Emits: courante.Types(counted{}, marked{})}}})
 
-	c.ledger = courante.NewService("ledger")
-	c.tallies = courante.Stored[tally](c.ledger, "tally")
-	courante.On(c.ledger, courante.Reaction[counted]{
+	c.ledger, c.tallies = newLedger("ledger", newer)
+	return c
+}
+
+// newLedger builds a service that writes down counts, and marks if it is newer.
+func newLedger(name string, newer bool) (*courante.Service, *courante.Entity[tally]) {
+	ledger := courante.NewService(name)
+	tallies := courante.Stored[tally](ledger, "tally")
+	courante.On(ledger, courante.Reaction[counted]{
 		Step: courante.Step{Name: "write down"},
-		Keys: func(e counted) []courante.Key { return []courante.Key{c.tallies.Key(e.Key)} },
+		Keys: func(e counted) []courante.Key { return []courante.Key{tallies.Key(e.Key)} },
 		Do: func(d *courante.Decision, e counted) error {
-			r := c.tallies.Load(d, e.Key)
+			r := tallies.Load(d, e.Key)
 			s := r.State
 			if e.N != s.Last+1 {
 				s.Wrong++
 			}
 			s.Last = e.N
+			s.Count++
 			r.Put(s)
 			return nil
 		},
 	})
 	if newer {
-		courante.On(c.ledger, courante.Reaction[marked]{
+		courante.On(ledger, courante.Reaction[marked]{
 			Step: courante.Step{Name: "write down mark"},
 			Do: func(d *courante.Decision, e marked) error {
-				r := c.tallies.Load(d, e.Key)
+				r := tallies.Load(d, e.Key)
 				s := r.State
 				if s.LastMark != 0 && e.N != s.LastMark+1 {
 					s.Wrong++
@@ -88,7 +95,7 @@ func newCounting(newer bool) *counting {
 			},
 		})
 	}
-	return c
+	return ledger, tallies
 }
 
 // start runs the services as one process. wrap may change the ledger's store.
