@@ -116,9 +116,14 @@ func (g *Gateway) checkHeaders(ctx huma.Context, next func(huma.Context)) {
 	next(ctx)
 }
 
+// plainJSON reports whether a body is JSON as we read it. A caller that does not
+// say what it sends can only mean that: we take nothing else.
 func plainJSON(h http.Header) bool {
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return false
+	}
+	if len(h.Values("Content-Type")) == 0 {
+		return true
 	}
 	kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset, given := params["charset"]

@@ -36,8 +36,10 @@ const (
 )
 
 // Export writes the schema of every event type that the services declare to
-// the folder, one file for each type and schema version. Files of older
-// versions and of types that are gone stay: there are events of them.
+// the folder, one file for each type and schema version, and returns what
+// [Check] said before. Files of older versions and of types that are gone stay:
+// there are events of them. So does the file that a type breaks; if nobody has
+// such events yet, delete it first.
 func Export(dir string, services ...*courante.Service) ([]Finding, error) {
 	findings, err := Check(dir, services...)
 	if err != nil {
@@ -48,6 +50,9 @@ func Export(dir string, services ...*courante.Service) ([]Finding, error) {
 	}
 	for _, svc := range services {
 		for _, t := range svc.Events() {
+			if slices.ContainsFunc(findings, func(f Finding) bool { return f.Event == t.Name && f.State == Breaks }) {
+				continue
+			}
 			s, err := Of(svc.Name(), t)
 			if err != nil {
 				return nil, err

@@ -155,6 +155,15 @@ func TestChanges(t *testing.T) {
 			if !found || f.Fix == "" {
 				t.Errorf("got %+v, want %s to break %q, and a fix", f, tt.path, tt.breaks)
 			}
+			own := t.TempDir()
+			for _, p := range []courante.Payload{happened{}, tt.is} {
+				if _, err := schema.Export(own, of(p)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if f := check(t, own, tt.is); f.State == schema.Breaks != (tt.state == schema.Breaks) {
+				t.Errorf("got %+v after an export, want only what is compatible to be written", f)
+			}
 		})
 	}
 }

@@ -95,7 +95,7 @@ func (c *contract) sentFirst(body string, headers ...string) answer {
 }
 
 func (c *contract) spellings() {
-	for i, kind := range []string{"application/json", "APPLICATION/JSON", "application/json; charset=utf-8", "application/json;charset=UTF-8", "application/json ; charset=\"utf-8\""} {
+	for i, kind := range []string{"", "application/json", "APPLICATION/JSON", "application/json; charset=utf-8", "application/json;charset=UTF-8", "application/json ; charset=\"utf-8\""} {
 		c.want("type "+kind, c.order(orderOf(fmt.Sprintf("type-%d", i)), "Content-Type", kind), 201, "-")
 	}
 	for i, one := range []string{"1.0", "1e0", "10e-1", "0.1E+1", "1000000000000000000000e-21", "1.00000000000000000000000"} {

@@ -33,7 +33,7 @@ type schemaExportCommand struct {
 func (schemaExportCommand) Help() string {
 	return `Files of older schema versions, and of event types that are gone, stay: there are events of them.
 
-A change that breaks what is there already is written all the same, and told: read what it says before you commit the files.
+The file of a type that breaks stored events or their readers stays as it is, and the command fails. Raise the type's schema version; if nobody has such events yet, delete the file first.
 
 Examples:
 
@@ -49,7 +49,7 @@ func (c *schemaExportCommand) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		return p.printFindings(findings, "written to "+c.Out, false)
+		return p.printFindings(findings, c.Out, false)
 	}
 	for _, svc := range declaredShop() {
 		for _, t := range svc.Events() {
@@ -86,34 +86,43 @@ func (c *schemaCheckCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.printFindings(findings, "as in "+c.Dir, true)
+	return p.printFindings(findings, c.Dir, true)
 }
 
-// printFindings prints a line an event type, with what changed below it.
-func (p *program) printFindings(findings []schema.Finding, fine string, strict bool) error {
-	differ := 0
+// printFindings prints what differs and a sum. It fails if a type breaks, or,
+// when checking, if anything differs.
+func (p *program) printFindings(findings []schema.Finding, folder string, checking bool) error {
+	var same, breaks, other int
 	for _, f := range findings {
-		if f.State != schema.Same {
-			differ++
+		switch f.State {
+		case schema.Same:
+			same++
+		case schema.Breaks:
+			breaks++
+		default:
+			other++
 		}
-	}
-	if p.globals.JSON {
-		for _, f := range findings {
+		if p.globals.JSON {
 			if err := p.printJSON(f); err != nil {
 				return err
 			}
 		}
-	} else {
+	}
+	if !p.globals.JSON {
 		printDifferences(p.stdout, findings)
-		fmt.Fprintf(p.stdout, "%d event types, %d %s", len(findings), len(findings)-differ, fine)
-		if differ > 0 && !strict {
-			fmt.Fprintf(p.stdout, " before, %d written", differ)
-		} else if differ > 0 {
-			fmt.Fprintf(p.stdout, ", %d not; to write them down: courante schema export", differ)
+		fmt.Fprintf(p.stdout, "%d event types: %d as in %s", len(findings), same, folder)
+		switch {
+		case other > 0 && checking:
+			fmt.Fprintf(p.stdout, ", %d not written down yet (courante schema export does)", other)
+		case other > 0:
+			fmt.Fprintf(p.stdout, ", %d written", other)
+		}
+		if breaks > 0 {
+			fmt.Fprintf(p.stdout, ", %d break", breaks)
 		}
 		fmt.Fprintln(p.stdout)
 	}
-	if strict && differ > 0 {
+	if breaks > 0 || checking && other > 0 {
 		return errReported
 	}
 	return nil

@@ -59,6 +59,9 @@ func TestSchemaCommands(t *testing.T) {
 			t.Errorf("schema check of a renamed field: %d\n%s\nwant it to fail and to say %q", code, out, want)
 		}
 	}
+	if out, _, code := runHere(t, "schema", "export", "--out", dir); code != exitFailed || !strings.Contains(out, "1 break") {
+		t.Errorf("schema export over a type that breaks: %d\n%s", code, out)
+	}
 	if _, said, code := runHere(t, "schema", "export", "--event", "shop.nothing"); code != exitUsage || !strings.Contains(said, "courante routes") {
 		t.Errorf("schema export of no event: %d %s", code, said)
 	}
