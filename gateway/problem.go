@@ -75,6 +75,7 @@ var statuses = map[string]int{
 func problemOf(err error) *Problem {
 	var rejection *courante.Rejection
 	var epoch *courante.TokenEpochError
+	var archived *courante.ArchivedError
 	var tooLarge *http.MaxBytesError
 	var known *Problem
 	switch {
@@ -94,6 +95,8 @@ func problemOf(err error) *Problem {
 		return newProblem(http.StatusServiceUnavailable, "it took too long")
 	case errors.Is(err, courante.ErrNotFound):
 		return newProblem(http.StatusNotFound, "there is no such thing")
+	case errors.As(err, &archived):
+		return newProblem(http.StatusGone, fmt.Sprintf("it is known, but its history up to version %d was archived", archived.Version))
 	case errors.As(err, &tooLarge):
 		return newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have at most %d bytes", tooLarge.Limit))
 	case errors.Is(err, courante.ErrTooLarge):

@@ -25,6 +25,21 @@ func (s *Store) Start(ctx context.Context) (courante.Cursor, error) {
 	return courante.Cursor{}, nil
 }
 
+// First is the cursor at which the log begins, for who wants to see what there
+// still is. What the next part has of the last detached tick is not seen.
+func (s *Store) First(ctx context.Context) (courante.Cursor, error) {
+	parts, err := s.Parts(ctx)
+	if err != nil {
+		return courante.Cursor{}, err
+	}
+	n := lastDetached(parts)
+	if n == 0 {
+		return courante.Cursor{}, nil
+	}
+	c, err := s.cursorBehind(ctx, parts[n-1].LastTick)
+	return c, translate("find the first event of log "+s.name, err)
+}
+
 // attachFirst says how to have all of the log again.
 func attachFirst(log string, last int) string {
 	if last == 1 {

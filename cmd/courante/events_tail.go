@@ -105,14 +105,15 @@ func (c *eventsTailCommand) open(ctx context.Context, p *program, v *visitor) (*
 		return nil, err
 	}
 	for _, s := range t.stores {
+		begin := s.Head
 		if c.From == "start" {
-			continue
+			begin = s.First
 		}
-		head, err := s.Head(ctx)
+		at, err := begin(ctx)
 		if err != nil {
 			return nil, err
 		}
-		t.at[s.Log()] = head
+		t.at[s.Log()] = at
 	}
 	return t, nil
 }

@@ -59,7 +59,7 @@ func (a *auditor) readLogs(ctx context.Context) error {
 			return err
 		}
 		if part != nil {
-			return fmt.Errorf("part %d of log %s is detached, so its orders cannot be looked at; attach it again first: alter table %[3]s.event attach partition %[3]s.event_%[1]d for values in (%[1]d); update %[3]s.part set detached = null where n = %[1]d", *part, l.name, l.schema)
+			return fmt.Errorf("part %d of log %s is detached, so its orders cannot be looked at; attach it again first, and what was detached after it before that: courante log attach %[2]s %[1]d", *part, l.name)
 		}
 	}
 	for _, s := range a.services {
