@@ -78,17 +78,17 @@ func (c *consumer) try(ctx context.Context) (bool, error) {
 		c.recorded(ctx, w)
 		moved = true
 	}
-	if moved {
+	switch {
+	case moved:
 		for _, s := range c.sources {
 			c.n.publish(s)
 		}
 		c.n.signalProgress()
-	} else if c.waiting {
+		return true, nil
+	case c.waiting:
 		return c.proceed(ctx)
-	} else {
-		return c.look(ctx)
 	}
-	return moved, nil
+	return c.look(ctx)
 }
 
 // lookEvery is how often an idle service looks whether it was retired or added

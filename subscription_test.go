@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/memory"
@@ -178,6 +180,33 @@ func TestRetiredSubscriber(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A lane that finds nothing to do records its place all the same, so that the
+// parts of the log behind it are free.
+func TestIdleLaneRecordsItsPlace(t *testing.T) {
+	t.Parallel()
+	b := sharedBase(t, "memory")()
+	c := newCounting(false)
+	var ahead atomic.Int64 // of the clock
+	var err error
+	c.rt, err = courante.NewRuntime(courante.Config{
+		Database: b.db, Lanes: 2, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+		Services: []courante.Mount{{Service: c.source, Store: b.store("source")}, {Service: c.ledger, Store: b.store("ledger")}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.run(t)
+	addMany(t, c, 5) // all of one key, so one lane has nothing to do
+	wantCounts(t, c, "all counts", 5, 0)
+	ledger := b.store("ledger")
+	idle := 1 - courante.LaneOf("k", 2)
+	if at := reached(t, ledger)[idle]; at != (courante.Cursor{}) {
+		t.Fatalf("the idle lane is at %s already", at)
+	}
+	ahead.Store(int64(2 * time.Minute))
+	until(t, "the idle lane records its place", func() bool { return reached(t, ledger)[idle].Tick > 0 })
 }
 
 // reached is where the ledger's first lanes are.

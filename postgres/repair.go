@@ -190,6 +190,11 @@ func (s *Store) progressAt(ctx context.Context, lane courante.Lane, n int64) (co
 func (r *Repair) Apply(ctx context.Context, to RepairTo) error {
 	doing := fmt.Sprintf("postgres: repair %s on log %s", r.subscriber.name, r.source.name)
 	newest := r.epochs[len(r.epochs)-1]
+	if to == RepairStart {
+		if _, err := r.source.Start(ctx); err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+	}
 	places, from, err := r.places(newest, to)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -228,7 +228,7 @@ func (c *subscriberRetireCommand) retire(ctx context.Context, p *program, v *vis
 	switch {
 	case errors.As(err, &parked):
 		printParked(p, parked.Messages)
-		return fmt.Errorf("%s of %s on log %s: nobody would ever handle them.\nResolve them first, or retire it all the same: courante subscriber retire %s --log %s --discard", parked, c.Subscriber, log, c.Subscriber, log)
+		return fmt.Errorf("%w, of %s on log %s: nobody would ever handle them.\nResolve them first, or retire it all the same: courante subscriber retire %s --log %s --discard", parked, c.Subscriber, log, c.Subscriber, log)
 	case errors.Is(err, courante.ErrNotFound):
 		return usageError{fmt.Errorf("%s does not subscribe to %s; see: courante subscriber list", c.Subscriber, log)}
 	case err != nil:
