@@ -1,8 +1,10 @@
 package schema
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 )
 
@@ -17,6 +19,8 @@ const (
 	// Readers get events that they do not expect: services that are not
 	// deployed anew, and those in other languages.
 	Readers Broken = "readers"
+	// Both are broken.
+	Both Broken = "stored events and readers"
 )
 
 // Change is a difference between two schemas of one version of an event.
@@ -30,9 +34,9 @@ type Change struct {
 func Compare(was, is *Schema) []Change {
 	var c comparison
 	if was.Delivery != is.Delivery {
-		breaks := Nobody
-		if is.Delivery == "private" {
-			breaks = Readers
+		breaks := Readers // who may lose events now, or gets none any more
+		if was.Delivery == "private" || is.Delivery == "critical" {
+			breaks = Nobody
 		}
 		c.add("", breaks, "its delivery was %s and is %s", was.Delivery, is.Delivery)
 	}
@@ -105,7 +109,7 @@ func (c *comparison) compareTypes(path string, was, is *Schema) {
 	narrower, wider := !covers(is, was), !covers(was, is)
 	switch {
 	case narrower && wider:
-		c.add(path, Stored, "it was %s and is %s", was.describe(), is.describe())
+		c.add(path, Both, "it was %s and is %s", was.describe(), is.describe())
 	case narrower:
 		c.add(path, Stored, "it was %s and is %s, which is less", was.describe(), is.describe())
 	case wider:
@@ -127,17 +131,22 @@ func covers(a, b *Schema) bool {
 			return false
 		}
 	}
-	return a.Format == b.Format || a.Format == "" || slices.Contains(smaller[a.Format], b.Format)
+	return (a.Format == b.Format || a.Format == "") &&
+		allows(a.Minimum, b.Minimum, least) && allows(a.Maximum, b.Maximum, most) &&
+		allows(a.MinItems, b.MinItems, least) && allows(a.MaxItems, b.MaxItems, most)
 }
 
-// smaller are the integers that fit into others.
-var smaller = map[string][]string{
-	"int16":  {"int8", "uint8"},
-	"int32":  {"int8", "int16", "uint8", "uint16"},
-	"int64":  {"int8", "int16", "int32", "uint8", "uint16", "uint32"},
-	"uint16": {"uint8"},
-	"uint32": {"uint8", "uint16"},
-	"uint64": {"uint8", "uint16", "uint32"},
+const least, most = -1, 1
+
+// allows reports whether a bound lets through what has another bound, or is
+// it. No bound lets everything through.
+func allows(bound, other *json.Number, side int) bool {
+	if bound == nil || other == nil {
+		return bound == nil
+	}
+	b, okBound := new(big.Int).SetString(bound.String(), 10)
+	o, okOther := new(big.Int).SetString(other.String(), 10)
+	return okBound && okOther && o.Cmp(b)*side <= 0
 }
 
 func (s *Schema) describe() string {
@@ -149,8 +158,13 @@ func (s *Schema) describe() string {
 			text += " or " + t
 		}
 	}
-	if s.Format != "" {
+	switch {
+	case s.Format != "":
 		text += " (" + s.Format + ")"
+	case s.Minimum != nil && s.Maximum != nil:
+		text += fmt.Sprintf(" (%s to %s)", *s.Minimum, *s.Maximum)
+	case s.MinItems != nil:
+		text += " of " + s.MinItems.String()
 	}
 	return text
 }

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/courante-dev/courante"
 )
@@ -184,6 +185,14 @@ func (s *Schema) misfit(path string, value any) string {
 		return fmt.Sprintf("%s is %s and should be %s", at, kind, s.describe())
 	}
 	switch v := value.(type) {
+	case string:
+		if _, err := time.Parse(time.RFC3339Nano, v); err != nil && s.Format == "date-time" {
+			return fmt.Sprintf("%s is no time: %q", at, v)
+		}
+	case json.Number:
+		if kind == "integer" && (!allows(s.Minimum, &v, least) || !allows(s.Maximum, &v, most)) {
+			return fmt.Sprintf("%s is %s and should be %s", at, v, s.describe())
+		}
 	case map[string]any:
 		for _, name := range s.Required {
 			if _, there := v[name]; !there {
@@ -213,6 +222,8 @@ func (s *Schema) misfit(path string, value any) string {
 	return ""
 }
 
+var whole = regexp.MustCompile(`^-?[0-9]+$`)
+
 func kindOf(value any) string {
 	switch v := value.(type) {
 	case nil:
@@ -222,7 +233,7 @@ func kindOf(value any) string {
 	case string:
 		return "string"
 	case json.Number:
-		if _, err := v.Int64(); err == nil {
+		if whole.MatchString(v.String()) {
 			return "integer"
 		}
 		return "number"

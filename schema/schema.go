@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,7 +36,11 @@ type Schema struct {
 	Personal             bool               `json:"x-personal,omitempty"` // it says something about a person
 	Required             []string           `json:"required,omitempty"`
 	Properties           map[string]*Schema `json:"properties,omitempty"`
+	Minimum              *json.Number       `json:"minimum,omitempty"`
+	Maximum              *json.Number       `json:"maximum,omitempty"`
 	Items                *Schema            `json:"items,omitempty"`
+	MinItems             *json.Number       `json:"minItems,omitempty"` // of a Go array: its length, as MaxItems
+	MaxItems             *json.Number       `json:"maxItems,omitempty"`
 	AdditionalProperties *Schema            `json:"additionalProperties,omitempty"` // of a Go map: its values
 }
 
@@ -102,12 +107,11 @@ func reflected(t reflect.Type, outer []reflect.Type) (*Schema, error) {
 		return &Schema{Type: Types{"string"}}, nil
 	case reflect.Bool:
 		return &Schema{Type: Types{"boolean"}}, nil
-	case reflect.Int, reflect.Int64:
-		return &Schema{Type: Types{"integer"}, Format: "int64"}, nil
-	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return &Schema{Type: Types{"integer"}, Format: t.Kind().String()}, nil
-	case reflect.Uint:
-		return &Schema{Type: Types{"integer"}, Format: "uint64"}, nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		last := int64(1)<<(t.Bits()-1) - 1
+		return integer(strconv.FormatInt(-last-1, 10), strconv.FormatInt(last, 10)), nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return integer("0", strconv.FormatUint(^uint64(0)>>(64-t.Bits()), 10)), nil
 	case reflect.Float32, reflect.Float64:
 		return &Schema{Type: Types{"number"}}, nil
 	case reflect.Slice, reflect.Array:
@@ -117,8 +121,10 @@ func reflected(t reflect.Type, outer []reflect.Type) (*Schema, error) {
 		items, err := reflected(t.Elem(), outer)
 		s := &Schema{Type: Types{"array"}, Items: items}
 		if t.Kind() == reflect.Slice {
-			s = s.orNull()
+			return s.orNull(), err
 		}
+		n := json.Number(strconv.Itoa(t.Len()))
+		s.MinItems, s.MaxItems = &n, &n
 		return s, err
 	case reflect.Map:
 		values, err := reflected(t.Elem(), outer)
@@ -152,7 +158,7 @@ func (s *Schema) addFields(t reflect.Type, outer []reflect.Type) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		field.Personal = f.Tag.Get("personal") == "true"
-		if strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero") {
+		if leftOut(f.Type, options) {
 			field = field.notNull() // null is what is left out
 		} else {
 			s.Required = append(s.Required, name)
@@ -160,6 +166,23 @@ func (s *Schema) addFields(t reflect.Type, outer []reflect.Type) error {
 		s.Properties[name] = field
 	}
 	return nil
+}
+
+// leftOut reports whether encoding/json leaves the zero value of a field out:
+// omitempty does nothing for structs and for arrays with elements.
+func leftOut(t reflect.Type, options string) bool {
+	always := t.Kind() == reflect.Struct || t.Kind() == reflect.Array && t.Len() > 0
+	for option := range strings.SplitSeq(options, ",") {
+		if option == "omitzero" || option == "omitempty" && !always {
+			return true
+		}
+	}
+	return false
+}
+
+func integer(from, to string) *Schema {
+	minimum, maximum := json.Number(from), json.Number(to)
+	return &Schema{Type: Types{"integer"}, Minimum: &minimum, Maximum: &maximum}
 }
 
 func (s *Schema) orNull() *Schema {

@@ -74,7 +74,7 @@ func TestChanges(t *testing.T) {
 			At    time.Time `json:"at"`
 			Note  string    `json:"note,omitempty"`
 			Lines []line    `json:"lines"`
-		}{}, schema.Breaks, "count", schema.Stored},
+		}{}, schema.Breaks, "count", schema.Both},
 		{"an integer is smaller", struct {
 			named
 			ID    string    `json:"id"`

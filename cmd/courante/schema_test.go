@@ -1,6 +1,9 @@
+//go:build linux || darwin
+
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +26,9 @@ func TestSchemas(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range findings {
+		if _, err := os.Stat(filepath.Join(schemas, "examples", fmt.Sprintf("%s.v%d.json", f.Event, f.Version))); err != nil {
+			t.Errorf("%s version %d has no example: go test ./cmd/courante -run TestKilled -update keeps those that it sees", f.Event, f.Version)
+		}
 		switch f.State {
 		case schema.Same:
 		case schema.Breaks:
@@ -69,9 +75,11 @@ func TestSchemaCommands(t *testing.T) {
 
 // checkSchemas holds every event that a running shop has stored to its schema.
 // With -update, the first of each type is kept as the example of its version.
-func checkSchemas(t *testing.T, db *pgx.Conn) {
+func checkSchemas(t *testing.T, p *process) {
 	t.Helper()
+	db := p.database()
 	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
 	compiled := map[string]*jsonschema.Schema{}
 	for _, log := range []string{"ordering", "inventory", "payment", "shipping", "notification"} {
 		rows, err := db.Query(t.Context(), "select type || '.v' || schema, data::text from "+log+".event where type not like 'courante.%'")
@@ -113,6 +121,9 @@ func keepExample(t *testing.T, name, data string) {
 	file := filepath.Join(schemas, "examples", name+".json")
 	if _, err := os.Stat(file); err == nil || !*update {
 		return
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, []byte(data+"\n"), 0o644); err != nil {
 		t.Fatal(err)
