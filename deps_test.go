@@ -35,7 +35,7 @@ postgres -> courante, pgx, otel, embedded-postgres
 	# An adapter knows the vocabulary and its own client, never another adapter: they are exchanged by configuration.
 
 courantetest -> courante, memory, postgres, pgx
-	# Conformance suites and fixtures for tests: they run every implementation, and nothing that ships imports them.
+	# Conformance suites and fixtures for tests: they run every implementation, and what ships does not import them, except to simulate itself.
 
 shop ->
 	# The published language is what contexts, also those in other programs, share: events, ids and money, without behaviour.
@@ -45,6 +45,9 @@ shop/ordering, shop/inventory, shop/payment, shop/shipping, shop/notification ->
 
 shop/outside -> pgx
 	# The simulated parties outside (payment provider, carrier, mail) must not know us: what they share with us would not be outside.
+
+shop/simulation -> shop, shop/ordering, shop/inventory, shop/payment, shop/shipping, shop/notification, shop/outside, courante, courantetest
+	# The whole shop in one simulation, with those outside and its customers: it sees everybody, and only the program and tests may see it.
 
 schema -> courante
 	# What events look like is made from declarations, and serves domains other than the shop.

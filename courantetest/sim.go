@@ -1,25 +1,14 @@
 package courantetest
 
 import (
-	"bufio"
 	"context"
-	"flag"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/courante-dev/courante"
-)
-
-var (
-	oneSeed   = flag.Uint64("courante.seed", 0, "simulations: run this seed alone")
-	traceFile = flag.String("courante.trace", "", "simulations: with -courante.seed, write the whole trace to this file")
-	seedCount = flag.Uint64("courante.seeds", 1000, "simulations: how many seeds to run; a tenth of it with -short")
 )
 
 // Simulation is a domain and a world around it, in which one scheduler decides
@@ -55,73 +44,59 @@ type Simulation[D any] struct {
 	Calm bool
 }
 
-// Simulate runs the simulation that build makes for many seeds, in parallel,
-// and fails with the first bad seed of each part, how it came about, and the
-// command that repeats it. It returns what the runs have covered.
-func Simulate[D any](t *testing.T, build func() Simulation[D]) *Coverage {
-	t.Helper()
-	if *oneSeed != 0 {
-		var out io.Writer
-		if *traceFile != "" {
-			f, err := os.Create(*traceFile)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			w := bufio.NewWriter(f)
-			defer w.Flush()
-			out = w
+// Explore runs the simulation that build makes for count seeds from first on,
+// in parallel, and returns what the runs have covered. The first seed with a
+// broken promise ends it with a [*BrokenError]. After each run progress, which
+// may be nil, gets the number of runs so far; its calls follow each other.
+func Explore[D any](ctx context.Context, first, count uint64, build func() Simulation[D], progress func(done uint64)) (*Coverage, error) {
+	var (
+		mu     sync.Mutex // guards what follows, and calls of progress
+		next   uint64
+		total  = NewCoverage()
+		broken *BrokenError
+	)
+	// take hands the seeds out in order and none after a broken one, so that
+	// the lowest that was found broken is the first that there is.
+	take := func() (seed uint64, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == count || broken != nil || ctx.Err() != nil {
+			return 0, false
 		}
-		run := build().run(*oneSeed, out)
-		report(t, run)
-		t.Logf("%s", run)
-		return run.Coverage
+		next++
+		return first + next - 1, true
 	}
-	total := NewCoverage()
-	var mu sync.Mutex // guards total
-	t.Run("seeds", func(t *testing.T) {
-		parts, seeds := uint64(runtime.GOMAXPROCS(0)), Seeds()
-		for part := range parts {
-			t.Run(fmt.Sprintf("part %d of %d", part+1, parts), func(t *testing.T) {
-				t.Parallel()
-				own := NewCoverage()
-				for seed := 1 + part; seed <= seeds; seed += parts {
-					run := build().Run(seed)
-					own.Add(run.Coverage)
-					if report(t, run); t.Failed() {
-						break
-					}
-				}
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for seed, ok := take(); ok; seed, ok = take() {
+				run := build().Run(seed)
 				mu.Lock()
-				defer mu.Unlock()
-				total.Add(own)
-			})
-		}
-	})
-	return total
+				if run.Err != nil && (broken == nil || seed < broken.Run.Seed) {
+					broken = &BrokenError{run}
+				}
+				if total.Add(run.Coverage); progress != nil {
+					progress(total.Runs)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if broken != nil {
+		return total, broken
+	}
+	return total, ctx.Err()
 }
 
-// Seeds is how many seeds a simulation runs in this test process.
-func Seeds() uint64 {
-	if testing.Short() {
-		return max(*seedCount/10, 1)
-	}
-	return *seedCount
+// BrokenError is a run in which a promise was broken.
+type BrokenError struct{ Run *Run }
+
+func (e *BrokenError) Error() string {
+	return fmt.Sprintf("%s\nbroken: %v\nthe last steps:\n%s", e.Run, e.Run.Err, e.Run.tail())
 }
 
-// SameTwice runs some seeds twice and fails if the runs differ: then something
-// depends on what the scheduler does not decide, and no seed can be trusted.
-func SameTwice[D any](t *testing.T, seeds uint64, build func() Simulation[D]) {
-	t.Helper()
-	for seed := uint64(1); seed <= seeds; seed++ {
-		first, second := build().Run(seed), build().Run(seed)
-		if first.Hash == second.Hash {
-			continue
-		}
-		t.Fatalf("seed %d gives %016x the first time and %016x the second; the ends of the traces are\n%s\nand\n%s",
-			seed, first.Hash, second.Hash, first.tail(), second.tail())
-	}
-}
+func (e *BrokenError) Unwrap() error { return e.Run.Err }
 
 // Run is what came of one seed.
 type Run struct {
@@ -139,17 +114,3 @@ func (r *Run) String() string {
 }
 
 func (r *Run) tail() string { return "  " + strings.Join(r.Trace, "\n  ") }
-
-func report(t *testing.T, r *Run) {
-	t.Helper()
-	if r.Err != nil {
-		t.Error(r.failure(t.Name()))
-	}
-}
-
-// failure says what was broken, how it came about, and how to see it again.
-func (r *Run) failure(test string) string {
-	test, _, _ = strings.Cut(test, "/")
-	return fmt.Sprintf("%s\nbroken: %v\nthe last steps:\n%s\nagain, with the whole trace: go test -run '^%s$' -courante.seed=%d -courante.trace=trace.txt .",
-		r, r.Err, r.tail(), test, r.Seed)
-}

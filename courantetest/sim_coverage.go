@@ -99,17 +99,30 @@ func (c *Coverage) Add(other *Coverage) {
 	}
 }
 
-// Never returns the outcomes that were never taken, in the order declared.
-func (c *Coverage) Never() []string {
-	var never []string
+// Taken is how often a declared outcome of a step was taken.
+type Taken struct {
+	Service string `json:"service"`
+	Step    string `json:"step"`
+	Outcome string `json:"outcome"`
+	Taken   int    `json:"taken"`
+}
+
+func (t Taken) String() string { return fmt.Sprintf("%s: %s: %s", t.Service, t.Step, t.Outcome) }
+
+// Outcomes returns every declared outcome, in the order declared.
+func (c *Coverage) Outcomes() []Taken {
+	var all []Taken
 	for _, st := range c.steps {
 		for i, n := range c.taken[[2]string{st.Service, st.Name}] {
-			if n == 0 {
-				never = append(never, fmt.Sprintf("%s: %s: %s", st.Service, st.Name, st.Outcomes[i]))
-			}
+			all = append(all, Taken{st.Service, st.Name, st.Outcomes[i].String(), n})
 		}
 	}
-	return never
+	return all
+}
+
+// Never returns the outcomes that were never taken, in the order declared.
+func (c *Coverage) Never() []Taken {
+	return slices.DeleteFunc(c.Outcomes(), func(t Taken) bool { return t.Taken > 0 })
 }
 
 // Report lists how often each outcome was taken, in the order declared.

@@ -9,7 +9,7 @@ import (
 
 func TestFailureOfARunSaysHowToSeeItAgain(t *testing.T) {
 	t.Parallel()
-	r := &Run{Seed: 17, Steps: 3, Err: errors.New("money was lost"), Trace: []string{"first", "last"}}
+	r := &BrokenError{&Run{Seed: 17, Steps: 3, Err: errors.New("money was lost"), Trace: []string{"first", "last"}}}
 	got := r.failure("TestShop/seeds/part_1_of_2")
 	for _, want := range []string{"seed 17", "money was lost", "  first\n  last\n", "go test -run '^TestShop$' -courante.seed=17"} {
 		if !strings.Contains(got, want) {

@@ -198,6 +198,41 @@ func TestSagaCommands(t *testing.T) {
 	}
 }
 
+func TestSagaCoverage(t *testing.T) {
+	type report struct {
+		Runs  int
+		Sagas []struct {
+			Saga     string
+			Outcomes []struct{ Taken int }
+		}
+		Never []struct{ Service, Step, Outcome string }
+	}
+	out, errs, code := runHere(t, "saga", "check", "--coverage", "--runs", "2", "--seed", "7", "--json")
+	var r report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || r.Runs != 2 || len(r.Sagas) < 2 || r.Sagas[0].Saga != "order" || r.Sagas[1].Saga != "return" {
+		t.Fatalf("%d %s%s %v", code, out, errs, err)
+	}
+	// Two runs cannot take everything: what is missing is counted as 0, named, and fails.
+	zero, taken := 0, 0
+	for _, s := range r.Sagas {
+		for _, o := range s.Outcomes {
+			taken += o.Taken
+			if o.Taken == 0 {
+				zero++
+			}
+		}
+	}
+	if code != exitFailed || zero == 0 || zero != len(r.Never) || taken == 0 {
+		t.Errorf("exit code %d with %d outcomes never taken, %d of them named, and others taken %d times", code, zero, len(r.Never), taken)
+	}
+	if again, _, _ := runHere(t, "saga", "check", "--coverage", "--runs", "2", "--seed", "7", "--json"); again != out {
+		t.Errorf("the same seeds again give\n%s\nand gave\n%s", again, out)
+	}
+	if never := r.Never[0]; !strings.Contains(errs, never.Service+": "+never.Step+": "+never.Outcome) {
+		t.Errorf("a person is not told of %+v: %s", never, errs)
+	}
+}
+
 func TestVersion(t *testing.T) {
 	out, _, code := runHere(t, "version", "--json")
 	var v versionInfo

@@ -1,9 +1,16 @@
-package shop_test
+// Package simulation is the whole shop under one scheduler: several processes,
+// which die, freeze and are replaced, customers who change their mind before
+// and after they have the goods, and a provider, a carrier and a post that lose
+// requests and answers. Whatever happens, G3 and G4 hold in the end.
+//
+// It is a package, and not a test, because the program runs it too: an operator
+// sees with "courante saga check --coverage" that what is installed can take
+// every way that it declares.
+package simulation
 
 import (
 	"context"
 	"errors"
-	"testing"
 	"time"
 
 	"github.com/courante-dev/courante"
@@ -16,31 +23,8 @@ import (
 	"github.com/courante-dev/courante/shop/shipping"
 )
 
-// TestSimulation runs the whole shop under one scheduler: several processes,
-// which die, freeze and are replaced, customers who change their mind before
-// and after they have the goods, and a provider, a carrier and a post that lose
-// requests and answers. Whatever happens, G3 and G4 hold in the end.
-func TestSimulation(t *testing.T) {
-	t.Parallel()
-	covered := courantetest.Simulate(t, simulation)
-	for _, line := range covered.Report() {
-		t.Log(line)
-	}
-	if covered.Runs < 1000 {
-		return // too few to have seen everything
-	}
-	for _, line := range covered.Never() {
-		t.Errorf("never taken: %s", line)
-	}
-}
-
-func TestSimulationIsReplayable(t *testing.T) {
-	t.Parallel()
-	courantetest.SameTwice(t, 20, simulation)
-}
-
-// shopInProcess is the shop inside one process.
-type shopInProcess struct {
+// InProcess is the shop inside one process.
+type InProcess struct {
 	orders *ordering.Context
 	stock  *inventory.Context
 }
@@ -70,18 +54,19 @@ type wish struct {
 // too little for everybody.
 const received, found = 5, 1
 
-func simulation() courantetest.Simulation[*shopInProcess] {
+// New builds the shop and a town around it, to be run with a seed of its own.
+func New() courantetest.Simulation[*InProcess] {
 	w := &town{ledger: outside.NewMemoryLedger(), mails: map[string][]string{}, sent: map[string]bool{}}
-	warehouse := func(c *courantetest.Client[*shopInProcess]) {
+	warehouse := func(c *courantetest.Client[*InProcess]) {
 		for _, sku := range skus {
 			key := "receive " + sku
-			if err := c.Insist(func(s *shopInProcess) error {
+			if err := c.Insist(func(s *InProcess) error {
 				_, err := s.stock.Receive(context.Background(), key, sku, received)
 				return err
 			}, rejected); err != nil {
 				c.Errorf("%s: %v", key, err)
 			}
-			if err := c.Insist(func(s *shopInProcess) error {
+			if err := c.Insist(func(s *InProcess) error {
 				_, err := s.stock.Adjust(context.Background(), "adjust "+sku, sku, found, "found behind the shelf")
 				return err
 			}, rejected); err != nil {
@@ -89,9 +74,9 @@ func simulation() courantetest.Simulation[*shopInProcess] {
 			}
 		}
 	}
-	return courantetest.Simulation[*shopInProcess]{
+	return courantetest.Simulation[*InProcess]{
 		Start:   w.start,
-		Clients: []func(*courantetest.Client[*shopInProcess]){warehouse, w.customer, w.customer, w.customer, w.customer, w.relative},
+		Clients: []func(*courantetest.Client[*InProcess]){warehouse, w.customer, w.customer, w.customer, w.customer, w.relative},
 		Check:   w.check,
 	}
 }
@@ -100,7 +85,7 @@ var skus = []string{"tea", "cup"}
 
 // start makes the contexts as a process does, each with its own way to those
 // outside.
-func (w *town) start(p *courantetest.Process) (*shopInProcess, []courante.Mount) {
+func (w *town) start(p *courantetest.Process) (*InProcess, []courante.Mount) {
 	if w.provider == nil {
 		cfg := outside.Config{Now: p.Now, Wait: func(_ context.Context, d time.Duration) error {
 			if d > time.Minute {
@@ -110,7 +95,7 @@ func (w *town) start(p *courantetest.Process) (*shopInProcess, []courante.Mount)
 		}}
 		w.provider, w.carrier = outside.NewProvider(w.ledger, cfg), outside.NewCarrier(w.ledger, cfg)
 	}
-	s := &shopInProcess{orders: ordering.New(ordering.Config{}), stock: inventory.New(inventory.Config{})}
+	s := &InProcess{orders: ordering.New(ordering.Config{}), stock: inventory.New(inventory.Config{})}
 	var mounts []courante.Mount
 	for _, svc := range []*courante.Service{
 		s.orders.Service(), s.stock.Service(),
@@ -126,7 +111,7 @@ func (w *town) start(p *courantetest.Process) (*shopInProcess, []courante.Mount)
 // customer places two orders, as people do: with means of payment and to
 // places that work or do not, with an idempotency key or an id of their own,
 // and now and then with second thoughts.
-func (w *town) customer(c *courantetest.Client[*shopInProcess]) {
+func (w *town) customer(c *courantetest.Client[*InProcess]) {
 	pick := func(from ...string) string { return from[c.IntN(len(from))] }
 	for range 2 {
 		o := &wish{}
@@ -154,7 +139,7 @@ func (w *town) customer(c *courantetest.Client[*shopInProcess]) {
 			o.place.OrderID = "o" + c.NewID()
 		}
 		var placed ordering.Placed
-		if err := c.Insist(func(s *shopInProcess) (err error) {
+		if err := c.Insist(func(s *InProcess) (err error) {
 			placed, err = s.orders.Place(context.Background(), key, &o.place)
 			return err
 		}, rejected); err != nil {
@@ -164,7 +149,7 @@ func (w *town) customer(c *courantetest.Client[*shopInProcess]) {
 		w.orders = append(w.orders, o)
 		if c.IntN(3) == 0 {
 			c.Sleep(time.Duration(c.IntN(15_000)) * time.Millisecond)
-			if err := c.Insist(func(s *shopInProcess) error {
+			if err := c.Insist(func(s *InProcess) error {
 				_, _, err := s.orders.Cancel(context.Background(), "", o.id, "second thoughts")
 				return err
 			}, rejected); err != nil && !conflict(err) {
@@ -182,7 +167,7 @@ func (w *town) customer(c *courantetest.Client[*shopInProcess]) {
 }
 
 // relative returns what others are about to return, too.
-func (w *town) relative(c *courantetest.Client[*shopInProcess]) {
+func (w *town) relative(c *courantetest.Client[*InProcess]) {
 	for range 4 {
 		c.Sleep(time.Duration(c.IntN(10_000)) * time.Millisecond)
 		if n := len(w.regretted); n > 0 {
@@ -193,7 +178,7 @@ func (w *town) relative(c *courantetest.Client[*shopInProcess]) {
 
 // giveBack returns some or all of an order as soon as it is confirmed. By then
 // somebody else may have returned the same.
-func (w *town) giveBack(c *courantetest.Client[*shopInProcess], o *wish) {
+func (w *town) giveBack(c *courantetest.Client[*InProcess], o *wish) {
 	var some ordering.ReturnOrder
 	switch c.IntN(3) {
 	case 0: // everything
@@ -208,7 +193,7 @@ func (w *town) giveBack(c *courantetest.Client[*shopInProcess], o *wish) {
 	key := c.NewID()
 	for range 10 { // seconds: what is not confirmed by then may never be
 		var accepted ordering.ReturnAccepted
-		err := c.Insist(func(s *shopInProcess) (err error) {
+		err := c.Insist(func(s *InProcess) (err error) {
 			accepted, err = s.orders.Return(context.Background(), key, o.id, &some)
 			return err
 		}, rejected)
@@ -235,91 +220,4 @@ func rejected(err error) bool {
 func conflict(err error) bool {
 	var no *courante.Rejection
 	return errors.As(err, &no) && no.Code == "conflict"
-}
-
-// What the contexts see of those outside, each call on the simulation's wire.
-
-type provider struct {
-	p *courantetest.Process
-	w *town
-}
-
-type answer struct {
-	text, refused string
-	found         bool
-	amount        int64
-}
-
-func (o provider) Charge(ctx context.Context, key, token string, amount int64, currency string) (string, error) {
-	a, err := courantetest.Outside(o.p, "charge "+key, func() (a answer, err error) {
-		a.refused, err = o.w.provider.Charge(ctx, key, token, amount, currency)
-		return a, err
-	})
-	return a.refused, err
-}
-
-func (o provider) Lookup(ctx context.Context, key string) (string, bool, error) {
-	a, err := courantetest.Outside(o.p, "look up "+key, func() (a answer, err error) {
-		a.refused, a.found, err = o.w.provider.Lookup(ctx, key)
-		return a, err
-	})
-	return a.refused, a.found, err
-}
-
-func (o provider) Void(ctx context.Context, key string) (int64, error) {
-	a, err := courantetest.Outside(o.p, "void "+key, func() (a answer, err error) {
-		a.amount, err = o.w.provider.Void(ctx, key)
-		return a, err
-	})
-	return a.amount, err
-}
-
-func (o provider) Refund(ctx context.Context, key, refund string, amount int64) error {
-	_, err := courantetest.Outside(o.p, "refund "+refund, func() (struct{}, error) {
-		return struct{}{}, o.w.provider.Refund(ctx, key, refund, amount)
-	})
-	return err
-}
-
-type carrier struct {
-	p *courantetest.Process
-	w *town
-}
-
-func (o carrier) Book(ctx context.Context, key, country, address string) (tracking, refused string, err error) {
-	a, err := courantetest.Outside(o.p, "book "+key, func() (a answer, err error) {
-		a.text, a.refused, err = o.w.carrier.Book(ctx, key, country, address)
-		return a, err
-	})
-	return a.text, a.refused, err
-}
-
-func (o carrier) Lookup(ctx context.Context, key string) (tracking, refused string, found bool, err error) {
-	a, err := courantetest.Outside(o.p, "look up "+key, func() (a answer, err error) {
-		a.text, a.refused, a.found, err = o.w.carrier.Lookup(ctx, key)
-		return a, err
-	})
-	return a.text, a.refused, a.found, err
-}
-
-func (o carrier) Cancel(ctx context.Context, key string) error {
-	_, err := courantetest.Outside(o.p, "call off "+key, func() (struct{}, error) { return struct{}{}, o.w.carrier.Cancel(ctx, key) })
-	return err
-}
-
-type mailer struct {
-	p *courantetest.Process
-	w *town
-}
-
-func (o mailer) Send(_ context.Context, key string, m notification.Mail) error {
-	_, err := courantetest.Outside(o.p, "mail "+key, func() (struct{}, error) {
-		if !o.w.sent[key] {
-			o.w.sent[key] = true
-			o.w.mails[m.OrderID] = append(o.w.mails[m.OrderID], m.Kind)
-			o.w.believe(m)
-		}
-		return struct{}{}, nil
-	})
-	return err
 }

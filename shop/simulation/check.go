@@ -1,4 +1,4 @@
-package shop_test
+package simulation
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 )
 
 // check is what G3 and G4 mean to the shop.
-func (w *town) check(ctx context.Context, s *shopInProcess) error {
+func (w *town) check(ctx context.Context, s *InProcess) error {
 	charges, err := w.provider.Charges(ctx)
 	if err != nil {
 		return err

@@ -1,0 +1,29 @@
+package simulation_test
+
+import (
+	"testing"
+
+	"github.com/courante-dev/courante/courantetest"
+	"github.com/courante-dev/courante/shop/simulation"
+)
+
+// TestSimulation also holds the declarations to be no more than what can
+// happen: each declared outcome is taken in some run.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	covered := courantetest.Simulate(t, simulation.New)
+	for _, line := range covered.Report() {
+		t.Log(line)
+	}
+	if covered.Runs < 1000 {
+		return // too few to have seen everything
+	}
+	for _, line := range covered.Never() {
+		t.Errorf("never taken: %s", line)
+	}
+}
+
+func TestSimulationIsReplayable(t *testing.T) {
+	t.Parallel()
+	courantetest.SameTwice(t, 20, simulation.New)
+}
