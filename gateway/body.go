@@ -41,7 +41,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 		b.begun = true
 		b.limitTime(time.Now().Add(b.timeout))
 	}
-	if n, b.err = b.limited.Read(p); b.err == io.EOF {
+	if n, b.err = b.limited.Read(p); errors.Is(b.err, io.EOF) {
 		b.limitTime(time.Time{}) // else net/http meets it too when it looks for the end
 	}
 	return n, b.err
@@ -66,7 +66,7 @@ func (b *body) drain() {
 		return // it is read, or it cannot be
 	}
 	b.limitTime(time.Now().Add(b.timeout))
-	if _, err := io.CopyN(io.Discard, b.raw, patienceFactor*b.most); err == io.EOF {
+	if _, err := io.CopyN(io.Discard, b.raw, patienceFactor*b.most); errors.Is(err, io.EOF) {
 		b.limitTime(time.Time{})
 	}
 }

@@ -24,7 +24,9 @@ func listen(t *testing.T, gw *gateway.Gateway) string {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(gateway.Problems(l)) }()
 	t.Cleanup(func() {
-		server.Close()
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
 		<-ended
 	})
 	return l.Addr().String()

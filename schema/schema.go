@@ -131,7 +131,8 @@ func reflected(t reflect.Type, outer []reflect.Type) (*Schema, error) {
 		return (&Schema{Type: Types{"object"}, AdditionalProperties: values}).orNull(), err
 	case reflect.Struct:
 		s := &Schema{Type: Types{"object"}, Properties: map[string]*Schema{}}
-		return s, s.addFields(t, append(outer[:len(outer):len(outer)], t))
+		err := s.addFields(t, append(outer[:len(outer):len(outer)], t))
+		return s, err
 	}
 	return nil, fmt.Errorf("%s has no form in JSON", t)
 }

@@ -49,7 +49,7 @@ func (c *contract) sizes() {
 	c.want("1 MiB and a byte", c.order(filled("no", most+1)), 413, "")
 	c.want("10 MiB", c.order(filled("no", 10*most)), 413, "")
 	chunked := func(body string) answer {
-		req, err := http.NewRequestWithContext(c.t.Context(), "POST", c.ready.URL+"/v1/orders", io.MultiReader(strings.NewReader(body)))
+		req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.ready.URL+"/v1/orders", io.MultiReader(strings.NewReader(body)))
 		if err != nil {
 			c.t.Fatal(err)
 		}

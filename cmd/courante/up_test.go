@@ -118,7 +118,7 @@ func testSaga(t *testing.T, p *process) {
 			t.Errorf("saga show lacks %q:\n%s", want, out)
 		}
 	}
-	if _, said, code := p.run("saga", "show", "nobody"); code != exitFailed || !strings.Contains(said, "there is no order \"nobody\"") {
+	if _, said, code := p.run("saga", "show", "nobody"); code != exitFailed || !strings.Contains(said, "there is no order or return \"nobody\"") {
 		t.Errorf("saga show of nobody: %d %s", code, said)
 	}
 }

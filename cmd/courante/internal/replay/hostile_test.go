@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"errors"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -172,7 +173,7 @@ func TestChangedFile(t *testing.T) {
 	e := newEngine(config(name), o, newShop(t).client())
 	ctx, cancel := context.WithCancelCause(t.Context())
 	e.stop = cancel
-	if err := e.send(ctx, config(name), f, o); err != errChanged {
+	if err := e.send(ctx, config(name), f, o); !errors.Is(err, errChanged) {
 		t.Errorf("got %v, want %v", err, errChanged)
 	}
 	e.work.Wait()

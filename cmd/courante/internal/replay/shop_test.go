@@ -35,12 +35,11 @@ type theShop struct {
 
 type shopOrder struct {
 	order
-	body      []byte
-	status    string
-	looks     int // until it has ended
-	created   time.Time
-	returned  map[int]int64
-	confirmed time.Time
+	body     []byte
+	status   string
+	looks    int // until it has ended
+	created  time.Time
+	returned map[int]int64
 }
 
 type said struct {
@@ -163,7 +162,7 @@ func (s *theShop) place(_ *http.Request, body []byte) (int, any) {
 func (s *theShop) get(w http.ResponseWriter, r *http.Request) {
 	o := s.orders[r.PathValue("id")]
 	if o == nil {
-		w.WriteHeader(404)
+		w.WriteHeader(http.StatusNotFound)
 		return
 	}
 	v := map[string]any{"order_id": o.OrderID, "status": "paid", "version": 1, "lines": []any{},

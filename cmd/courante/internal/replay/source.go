@@ -152,14 +152,15 @@ const (
 // format looks at the first character of the text: an object of NDJSON or the
 // name of a column.
 func (s *source) format() (format, error) {
-	head, err := s.text.Peek(3)
-	if bytes.Equal(head, []byte("\xef\xbb\xbf")) { // what some editors put in front of UTF-8
+	// Some editors put a mark in front of UTF-8. A text that is too short to
+	// have one is looked at below.
+	if head, _ := s.text.Peek(3); bytes.Equal(head, []byte("\xef\xbb\xbf")) {
 		if _, err := s.text.Discard(3); err != nil {
 			return "", err
 		}
 	}
 	for n := 1; ; n++ {
-		head, err = s.text.Peek(n)
+		head, err := s.text.Peek(n)
 		if len(head) < n {
 			if errors.Is(err, io.EOF) {
 				return "", errors.New("the file is empty")
