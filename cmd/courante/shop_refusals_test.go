@@ -268,7 +268,7 @@ func readOrder(body []byte) (p ordering.PlaceOrder, err error) {
 	if body, err = json.Marshal(plain(v)); err != nil {
 		return p, err
 	}
-	err := json.Unmarshal(body, &p)
+	err = json.Unmarshal(body, &p)
 	return p, err
 }
 

@@ -1,10 +1,10 @@
 package replay
 
 import (
-	"errors"
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
