@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,8 +22,13 @@ func listen(t *testing.T, gw *gateway.Gateway) string {
 		t.Fatal(err)
 	}
 	server := gw.Server("")
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(gateway.Problems(l)) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.Serve(gateway.Problems(l)); !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}()
 	t.Cleanup(func() {
 		if err := server.Close(); err != nil {
 			t.Error(err)
