@@ -118,6 +118,7 @@ func TestKilled(t *testing.T) {
 	}
 	checkSchemas(t, p)
 	hits := whatWasHit(t, p, moments)
+	t.Logf("%d kills", len(moments))
 	for _, step := range slices.Sorted(maps.Keys(hits.steps)) {
 		t.Logf("hit %d times: %s", hits.steps[step], step)
 	}
@@ -275,8 +276,8 @@ func (p *process) database() *pgx.Conn {
 // hits is what the kills have hit.
 type hits struct {
 	underWay []int          // orders, at each kill
-	steps    map[string]int // by event: orders whose cause for it was there, and it was not
-	never    []string       // events of orders for which that never was so
+	steps    map[string]int // by event: orders and returns with a cause for it, and not yet with it
+	never    []string       // events of orders and returns for which that never was so
 }
 
 // whatWasHit finds in the log what was under way at each of the moments.
@@ -293,7 +294,7 @@ func whatWasHit(t *testing.T, p *process, moments []time.Time) hits {
 		create temp table step as
 		select type, correlation, at, log || '/' || stream || '@' || version as id, substring(causation from '^.*@[0-9]+') as cause
 		from (`+strings.Join(logs, " union all ")+`) e
-		where correlation in (select correlation from ordering.event where type = 'shop.order_created');
+		where correlation in (select correlation from ordering.event where type in ('shop.order_created', 'shop.return_requested'));
 		create index on step (id);
 		analyze step`); err != nil {
 		t.Fatal(err)
@@ -302,7 +303,7 @@ func whatWasHit(t *testing.T, p *process, moments []time.Time) hits {
 	for _, moment := range moments {
 		var n int
 		if err := db.QueryRow(t.Context(), `select count(*) from (
-			select from step group by correlation having min(at) < $1 and max(at) >= $1) o`, moment).Scan(&n); err != nil {
+			select from step group by correlation having min(at) < $1 and max(at) >= $1 and bool_or(type = 'shop.order_created')) o`, moment).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		h.underWay = append(h.underWay, n)
