@@ -31,7 +31,9 @@ func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, command := range []string{
 		"", "up", "replay", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
-		"routes", "verify", "subscriber", "subscriber list", "subscriber repair", "bench", "bench append", "bench relay", "bench idle", "version",
+		"routes", "schema", "schema export", "schema check", "verify",
+		"subscriber", "subscriber list", "subscriber add", "subscriber retire", "subscriber repair",
+		"log", "log parts", "log close", "log seal", "log detach", "log attach", "bench", "bench append", "bench relay", "bench idle", "version",
 	} {
 		out, errs, code := runHere(t, append(strings.Fields(command), "--help")...)
 		if code != exitOK || errs != "" {
