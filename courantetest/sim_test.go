@@ -39,6 +39,31 @@ func TestSimulationSaysWhatAClientSaw(t *testing.T) {
 	}
 }
 
+// However many runs go on at once, the first bad seed is what is told.
+func TestExploreStopsAtTheFirstBadSeed(t *testing.T) {
+	t.Parallel()
+	build := func() courantetest.Simulation[*market] { return shopping(flaws{forgetVoid: true}) }
+	const first, count = 5, 1000
+	want := uint64(first)
+	for build().Run(want).Err == nil {
+		want++
+	}
+	told := uint64(0)
+	covered, err := courantetest.Explore(t.Context(), first, count, build, func(done uint64) { told = done })
+	var broken *courantetest.BrokenError
+	if !errors.As(err, &broken) || broken.Run.Seed != want || !errors.Is(err, broken.Run.Err) {
+		t.Errorf("got %v, want that of seed %d", err, want)
+	}
+	if covered.Runs < want-first+1 || covered.Runs == count || told != covered.Runs {
+		t.Errorf("%d of %d runs, and %d were told of; want it to stop soon after seed %d", covered.Runs, count, told, want)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if covered, err := courantetest.Explore(stopped, 1, count, build, nil); !errors.Is(err, context.Canceled) || covered.Runs != 0 {
+		t.Errorf("stopped before it began: %d runs, %v", covered.Runs, err)
+	}
+}
+
 func TestSimulationEndsThoughNothingComesToRest(t *testing.T) {
 	t.Parallel()
 	s := shopping(flaws{})
