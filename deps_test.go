@@ -61,6 +61,9 @@ internal/telemetry -> otel, otel-sdk, prometheus
 internal/audit -> courante, pgx
 	# Who looks whether the contexts did right must not use their code: it would repeat their mistakes.
 
+app -> courante, postgres, gateway, schema, courantetest, internal/telemetry, pgx, huma, kong, yaml, term
+	# A program of anybody's domain: it wires the framework together, and knows no domain, so never the shop.
+
 cmd/courante/internal/replay -> shop, zstd
 	# A replay is a caller like any other: it knows the public API and the published language, and nothing of the system behind them.
 
@@ -85,6 +88,9 @@ var modules = map[string]string{
 	"github.com/danielgtaylor/huma/v2":           "huma",
 	"github.com/fergusstrange/embedded-postgres": "embedded-postgres",
 	"github.com/klauspost/compress/zstd":         "zstd",
+	"github.com/alecthomas/kong":                 "kong",
+	"go.yaml.in/yaml/v3":                         "yaml",
+	"golang.org/x/term":                          "term",
 	"go.uber.org/goleak":                         "goleak",
 	"pgregory.net/rapid":                         "rapid",
 }

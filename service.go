@@ -57,6 +57,16 @@ func (s *Service) Name() string { return s.name }
 // Events returns the event types that the service emits, in the order declared.
 func (s *Service) Events() []EventType { return s.emitted }
 
+// Categories returns the categories of the service's states, in the order
+// declared: a stream's name is CATEGORY:ID.
+func (s *Service) Categories() []string {
+	names := make([]string, len(s.entities))
+	for i, key := range s.entities {
+		names[i] = key.Category
+	}
+	return names
+}
+
 // Emits declares types of events that the service emits, with the delivery
 // that they need.
 func (s *Service) Emits(need Need, payloads ...Payload) {

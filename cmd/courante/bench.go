@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/app"
 	"github.com/courante-dev/courante/postgres"
 )
 
@@ -51,16 +52,16 @@ type benchResult struct {
 
 // benchDatabase is a schema of the bench's own on some server.
 type benchDatabase struct {
-	p          *program
+	p          *app.Program
 	db         *postgres.Database
 	schema     string
 	postmaster int
 	stopServer func()
 }
 
-func (p *program) openBench(ctx context.Context) (_ *benchDatabase, err error) {
+func openBench(ctx context.Context, p *app.Program) (_ *benchDatabase, err error) {
 	b := &benchDatabase{p: p, schema: "bench_" + strings.ToLower(rand.Text()[:8])}
-	url, stop, err := p.databaseForWork(ctx)
+	url, stop, err := p.DatabaseForWork(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func (p *program) openBench(ctx context.Context) (_ *benchDatabase, err error) {
 			b.close(ctx)
 		}
 	}()
-	if b.db, err = postgres.Open(ctx, postgres.Config{URL: url, Schema: b.schema, Logger: p.log}); err != nil {
+	if b.db, err = postgres.Open(ctx, postgres.Config{URL: url, Schema: b.schema, Logger: p.Log}); err != nil {
 		return nil, err
 	}
 	if b.postmaster, err = findPostmaster(ctx, b.db); err != nil {
@@ -90,7 +91,7 @@ func (b *benchDatabase) close(ctx context.Context) {
 	defer cancel()
 	if b.db != nil {
 		if err := b.drop(ctx); err != nil {
-			b.p.log.Warn("the bench's schemas are still there", "prefix", b.schema, "error", err)
+			b.p.Log.Warn("the bench's schemas are still there", "prefix", b.schema, "error", err)
 		}
 		b.db.Close()
 	}
@@ -151,23 +152,23 @@ func (r *benchResult) percentiles(took []time.Duration) {
 	r.P50, r.P99 = at(0.50), at(0.99)
 }
 
-func (p *program) printBench(r benchResult) error {
-	if p.globals.JSON {
-		return p.printJSON(r)
+func printBench(p *app.Program, r benchResult) error {
+	if p.Globals.JSON {
+		return p.PrintJSON(r)
 	}
-	t := newTable("bench "+r.Bench, "")
-	t.row("events/s", thousands(int(r.EventsPerS)))
-	t.row("limit", thousands(int(r.LimitPerS))+" events/s, measured between the rounds")
-	t.row("ratio", fmt.Sprintf("%.2f", r.Ratio))
-	t.row("p50, p99", fmt.Sprintf("%.2f ms, %.2f ms a call", r.P50, r.P99))
-	t.row("CPU", fmt.Sprintf("%.4f s per 1,000 events, program and server", r.CPUPer1000))
+	t := app.NewTable("bench "+r.Bench, "")
+	t.Row("events/s", app.Thousands(int(r.EventsPerS)))
+	t.Row("limit", app.Thousands(int(r.LimitPerS))+" events/s, measured between the rounds")
+	t.Row("ratio", fmt.Sprintf("%.2f", r.Ratio))
+	t.Row("p50, p99", fmt.Sprintf("%.2f ms, %.2f ms a call", r.P50, r.P99))
+	t.Row("CPU", fmt.Sprintf("%.4f s per 1,000 events, program and server", r.CPUPer1000))
 	if r.WithoutPerS > 0 {
-		t.row("without history", fmt.Sprintf("%s events/s; with it %.2f of that", thousands(int(r.WithoutPerS)), r.WithToWithout))
+		t.Row("without history", fmt.Sprintf("%s events/s; with it %.2f of that", app.Thousands(int(r.WithoutPerS)), r.WithToWithout))
 	}
-	t.row("checks", r.Checks)
-	t.write(p.stdout)
+	t.Row("checks", r.Checks)
+	t.Write(p.Stdout)
 	if r.Checks != "ok" {
-		return errReported
+		return app.ErrReported
 	}
 	return nil
 }

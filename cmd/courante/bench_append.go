@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/courante-dev/courante/app"
 	"github.com/courante-dev/courante/postgres"
 )
 
@@ -27,11 +28,11 @@ Examples:
 }
 
 // Run measures appends and their limit in turns.
-func (c *benchAppendCommand) Run(ctx context.Context, p *program) error {
+func (c *benchAppendCommand) Run(ctx context.Context, p *app.Program) error {
 	if c.N < c.Callers || c.Callers < 1 {
-		return usageError{errors.New("-n must be at least the number of callers, and there must be one")}
+		return app.UsageError{Err: errors.New("-n must be at least the number of callers, and there must be one")}
 	}
-	b, err := p.openBench(ctx)
+	b, err := openBench(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -48,12 +49,12 @@ func (c *benchAppendCommand) Run(ctx context.Context, p *program) error {
 			return err
 		}
 		rounds, limits = append(rounds, r), append(limits, limit)
-		p.progress("round %d of %d: %s events/s of at most %s", round+1, benchRounds, thousands(int(r.EventsPerS)), thousands(int(limit)))
+		p.Progress("round %d of %d: %s events/s of at most %s", round+1, benchRounds, app.Thousands(int(r.EventsPerS)), app.Thousands(int(limit)))
 	}
 	r := median(rounds)
 	r.LimitPerS = medianOf(limits)
 	r.Ratio = r.EventsPerS / r.LimitPerS
-	return p.printBench(r)
+	return printBench(p, r)
 }
 
 func (c *benchAppendCommand) round(ctx context.Context, b *benchDatabase) (benchResult, error) {

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/courante-dev/courante/postgres"
+
+	"github.com/courante-dev/courante/app"
 )
 
 type benchIdleCommand struct {
@@ -39,33 +42,32 @@ type idleResult struct {
 }
 
 // Run looks at a running system for a while.
-func (c *benchIdleCommand) Run(ctx context.Context, p *program) error {
+func (c *benchIdleCommand) Run(ctx context.Context, p *app.Program) error {
 	if c.Seconds < 1 {
-		return usageError{errors.New("--seconds must be at least 1")}
+		return app.UsageError{Err: errors.New("--seconds must be at least 1")}
 	}
-	pid, err := p.runningPID()
-	if errors.Is(err, fs.ErrNotExist) {
-		s, err := startSystem(ctx, p, &upCommand{Listen: "127.0.0.1:0", deadlines: deadlines{time.Minute, time.Minute, time.Hour}})
+	if _, err := p.Globals.Connection(); errors.Is(err, fs.ErrNotExist) {
+		stop, err := startChild(ctx, p)
 		if err != nil {
 			return err
 		}
-		defer func() {
-			if err := s.stopQuietly(context.WithoutCancel(ctx)); err != nil {
-				p.log.Warn("the system did not stop cleanly", "error", err)
-			}
-		}()
-		pid = os.Getpid()
-	} else if err != nil {
-		return err
+		defer stop()
 	}
-	postmaster, err := p.postmaster(ctx)
+	system, err := p.Globals.Connection()
 	if err != nil {
 		return err
 	}
-	return c.look(ctx, p, pid, postmaster)
+	if _, err := readStat(system.PID); err != nil {
+		return fmt.Errorf("the system on %s does not run any more; start it with \"courante up\"", p.Globals.Data)
+	}
+	postmaster, err := postmasterOf(ctx, p, system.URL)
+	if err != nil {
+		return err
+	}
+	return c.look(ctx, p, system.PID, postmaster)
 }
 
-func (c *benchIdleCommand) look(ctx context.Context, p *program, pid, postmaster int) error {
+func (c *benchIdleCommand) look(ctx context.Context, p *app.Program, pid, postmaster int) error {
 	measure := func() (program, server time.Duration, err error) {
 		s, err := readStat(pid)
 		if err != nil {
@@ -74,7 +76,7 @@ func (c *benchIdleCommand) look(ctx context.Context, p *program, pid, postmaster
 		server, err = cpuOfServer(postmaster)
 		return s.own, server, err
 	}
-	p.progress("looking for %d s", c.Seconds)
+	p.Progress("looking for %d s", c.Seconds)
 	program, server, err := measure()
 	if err != nil {
 		return err
@@ -93,33 +95,46 @@ func (c *benchIdleCommand) look(ctx context.Context, p *program, pid, postmaster
 	r := idleResult{Bench: "idle", Seconds: elapsed, Program: (programNow - program).Seconds(), PostgreSQL: (serverNow - server).Seconds(), Checks: "ok"}
 	r.CPU = r.Program + r.PostgreSQL
 	r.Percent = 100 * r.CPU / elapsed
-	if p.globals.JSON {
-		return p.printJSON(r)
+	if p.Globals.JSON {
+		return p.PrintJSON(r)
 	}
-	_, err = fmt.Fprintf(p.stdout, "%.2f%% of a core: %.2f s of CPU in %.0f s (program %.2f s, PostgreSQL %.2f s)\n", r.Percent, r.CPU, r.Seconds, r.Program, r.PostgreSQL)
+	_, err = fmt.Fprintf(p.Stdout, "%.2f%% of a core: %.2f s of CPU in %.0f s (program %.2f s, PostgreSQL %.2f s)\n", r.Percent, r.CPU, r.Seconds, r.Program, r.PostgreSQL)
 	return err
 }
 
-// runningPID is the process that runs the system of the data folder.
-func (p *program) runningPID() (int, error) {
-	text, err := os.ReadFile(filepath.Join(p.globals.Data, connectionFile))
+// startChild runs the system of the data folder as a program of its own, so
+// that its CPU time is not ours, until stop.
+func startChild(ctx context.Context, p *app.Program) (stop func(), err error) {
+	self, err := os.Executable()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var c connection
-	if err := json.Unmarshal(text, &c); err != nil {
-		return 0, err
+	up := exec.CommandContext(context.WithoutCancel(ctx), self, "up", "--json", "--data", p.Globals.Data, "--listen", "127.0.0.1:0")
+	up.Stderr = p.Stderr
+	out, err := up.StdoutPipe()
+	if err != nil {
+		return nil, err
 	}
-	_, err = readStat(c.PID)
-	return c.PID, err // not there: it was killed and left its file
+	p.Progress("starting the system")
+	if err := up.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = up.Process.Signal(syscall.SIGTERM) // it may have ended
+		if err := up.Wait(); err != nil {
+			p.Log.Warn("the system did not stop cleanly", "error", err)
+		}
+	}
+	var ready app.Ready
+	if err := json.NewDecoder(out).Decode(&ready); err != nil {
+		stop()
+		return nil, errors.New("the system did not start; it said why above")
+	}
+	return stop, nil
 }
 
-func (p *program) postmaster(ctx context.Context) (int, error) {
-	url, err := p.globals.findDatabase()
-	if err != nil {
-		return 0, err
-	}
-	db, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 2, Logger: p.log})
+func postmasterOf(ctx context.Context, p *app.Program, url string) (int, error) {
+	db, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 2, Logger: p.Log})
 	if err != nil {
 		return 0, err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/app"
 	"github.com/courante-dev/courante/postgres"
 )
 
@@ -29,14 +30,14 @@ Examples:
 }
 
 // Run measures reading and its limit in turns.
-func (c *benchRelayCommand) Run(ctx context.Context, p *program) error {
+func (c *benchRelayCommand) Run(ctx context.Context, p *app.Program) error {
 	if c.OldEvents > 0 && c.OldTicks == 0 {
 		c.OldTicks = max(c.OldEvents/10, 1)
 	}
 	if c.N < 1 || c.OldEvents < 0 || c.OldTicks < 0 || c.OldTicks > c.OldEvents {
-		return usageError{errors.New("-n must be at least 1, and there cannot be more old ticks than old events")}
+		return app.UsageError{Err: errors.New("-n must be at least 1, and there cannot be more old ticks than old events")}
 	}
-	b, err := p.openBench(ctx)
+	b, err := openBench(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (c *benchRelayCommand) Run(ctx context.Context, p *program) error {
 		if err != nil {
 			return err
 		}
-		p.progress("writing %s old events over %s ticks", thousands(c.OldEvents), thousands(c.OldTicks))
+		p.Progress("writing %s old events over %s ticks", app.Thousands(c.OldEvents), app.Thousands(c.OldTicks))
 		if err := b.history(ctx, old, c.OldEvents, c.OldTicks); err != nil {
 			return err
 		}
@@ -66,8 +67,8 @@ func (c *benchRelayCommand) Run(ctx context.Context, p *program) error {
 				return err
 			}
 			rounds[i], limits = append(rounds[i], r), append(limits, limit)
-			p.progress("round %d of %d%s: %s events/s; at most %s", round+1, benchRounds, []string{"", " behind old events"}[i],
-				thousands(int(r.EventsPerS)), thousands(int(limit)))
+			p.Progress("round %d of %d%s: %s events/s; at most %s", round+1, benchRounds, []string{"", " behind old events"}[i],
+				app.Thousands(int(r.EventsPerS)), app.Thousands(int(limit)))
 		}
 	}
 	without := median(rounds[0])
@@ -78,7 +79,7 @@ func (c *benchRelayCommand) Run(ctx context.Context, p *program) error {
 	}
 	r.LimitPerS = medianOf(limits)
 	r.Ratio = r.EventsPerS / r.LimitPerS
-	return p.printBench(r)
+	return printBench(p, r)
 }
 
 // relayRead is how many events one call asks for, as a runtime's tail does.

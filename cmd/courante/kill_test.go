@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/courante-dev/courante/app"
 )
 
 var (
@@ -103,7 +105,7 @@ func TestKilled(t *testing.T) {
 	case <-time.After(5 * time.Minute):
 		t.Fatalf("the replay does not end:\n%s", said.String())
 	}
-	if code := replay.ProcessState.ExitCode(); code != exitOK {
+	if code := replay.ProcessState.ExitCode(); code != app.ExitOK {
 		t.Errorf("the replay ended with %d:\n%s\n%s", code, report.String(), said.String())
 	}
 	var accounted struct {
@@ -134,14 +136,14 @@ func TestKilled(t *testing.T) {
 	for _, step := range missed {
 		t.Errorf("never hit: %s", step)
 	}
-	if out, said, code := p.run("verify"); code != exitOK {
+	if out, said, code := p.run("verify"); code != app.ExitOK {
 		t.Errorf("verify ended with %d:\n%s\n%s", code, out, said)
 	}
 	p.signal(syscall.SIGINT)
-	if code := p.end(); code != exitOK {
-		t.Errorf("got exit code %d after an interrupt, want %d", code, exitOK)
+	if code := p.end(); code != app.ExitOK {
+		t.Errorf("got exit code %d after an interrupt, want %d", code, app.ExitOK)
 	}
-	if out, said, code := p.run("verify"); code != exitOK {
+	if out, said, code := p.run("verify"); code != app.ExitOK {
 		t.Errorf("verify of the stopped system ended with %d:\n%s\n%s", code, out, said)
 	}
 }
@@ -262,8 +264,8 @@ func killServer(t *testing.T, dir string) {
 // database is a connection to the database of a running system.
 func (p *process) database() *pgx.Conn {
 	p.t.Helper()
-	g := globals{Data: p.ready.Data}
-	url, err := g.findDatabase()
+	g := app.Globals{Data: p.ready.Data}
+	url, err := g.FindDatabase()
 	if err != nil {
 		p.t.Fatal(err)
 	}

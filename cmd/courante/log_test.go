@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/courante-dev/courante/app"
 )
 
 // TestArchive has an operator take the first part out of the log of orders, in
@@ -22,13 +24,13 @@ func TestArchive(t *testing.T) {
 	p.until("the mail is sent", func() bool { return mails(t, dir) != "" }, func() any { return "no mail" })
 	do := func(want string, args ...string) {
 		t.Helper()
-		if out, said, code := p.run(args...); code != exitOK || !strings.Contains(out, want) {
+		if out, said, code := p.run(args...); code != app.ExitOK || !strings.Contains(out, want) {
 			t.Fatalf("%v: %d %s%s, want %q", args, code, out, said, want)
 		}
 	}
 	refused := func(why string, args ...string) {
 		t.Helper()
-		if out, said, code := p.run(args...); code == exitOK || !strings.Contains(said, why) {
+		if out, said, code := p.run(args...); code == app.ExitOK || !strings.Contains(said, why) {
 			t.Errorf("%v: %d %s%s, want that it is refused: %q", args, code, out, said, why)
 		}
 	}
@@ -56,7 +58,7 @@ func TestArchive(t *testing.T) {
 	out, _, _ := p.run("log", "parts", "ordering", "--json")
 	var states []string
 	for line := range strings.Lines(out) {
-		var l logPart
+		var l struct{ State string }
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatal(err)
 		}

@@ -1,31 +1,39 @@
-// Command courante runs the reference system and the tools for it. Run it
-// without arguments for what it can do; each subcommand has a file of its own.
+// Command courante runs the reference system, the shop, and the tools for it.
+// Run it without arguments for what it can do; each subcommand of the shop's
+// own has a file here, those that every program has are in package app.
 package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/courante-dev/courante/app"
+	"github.com/courante-dev/courante/courantetest"
+	"github.com/courante-dev/courante/shop/simulation"
 )
 
-func main() {
-	os.Exit(run())
-}
+func main() { app.Main(theShop()) }
 
-// run is main with a result, so that deferred calls happen.
-func run() int {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	p := &program{stdout: os.Stdout, stderr: os.Stderr}
-	go func() {
-		<-signals
-		cancel() // once: stop as the command says it stops
-		<-signals
-		p.println("Stopped at once. Nothing is lost: the next start recovers.")
-		os.Exit(exitFailed) // the embedded server goes down with its owner
-	}()
-	return p.run(ctx, os.Args[1:])
+// theShop is the program that the shop makes.
+func theShop() app.App {
+	flags := &deadlines{}
+	return app.App{
+		Name:     "courante",
+		About:    "Services that dance to events: a framework, and a shop built on it.",
+		Title:    "The shop on Courante",
+		Declare:  declaredShop,
+		Database: databaseName,
+		Open: func(ctx context.Context, env *app.Env) ([]app.Context, error) {
+			return openShop(ctx, env, *flags)
+		},
+		Flags: flags,
+		Explore: func(ctx context.Context, first, runs uint64, progress func(uint64)) (*courantetest.Coverage, error) {
+			return courantetest.Explore(ctx, first, runs, simulation.New, progress)
+		},
+		Welcome: welcome,
+		Commands: []app.Command{
+			{Name: "replay", Group: "run", Help: "Send recorded orders to the running system and account for every line.", Value: &replayCommand{}},
+			{Name: "verify", Group: "look", Help: "Look whether everything that was written adds up.", Value: &verifyCommand{}},
+			{Name: "bench", Group: "measure", Help: "Measure the engine beside what the database could do at most.", Value: &benchCommand{}},
+		},
+	}
 }

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/courante-dev/courante/app"
 )
 
 // TestMain makes the test binary the program itself when a test starts it as
@@ -32,7 +34,7 @@ func TestMain(m *testing.M) {
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	ready  ready
+	ready  app.Ready
 	exited chan struct{}
 	code   int
 

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/app"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -20,8 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func runHere(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	p := &program{stdout: &out, stderr: &errs}
-	code = p.run(t.Context(), args)
+	code = theShop().Run(t.Context(), &out, &errs, args...)
 	return out.String(), errs.String(), code
 }
 
@@ -36,7 +35,7 @@ func TestHelp(t *testing.T) {
 		"log", "log parts", "log close", "log seal", "log detach", "log attach", "bench", "bench append", "bench relay", "bench idle", "version",
 	} {
 		out, errs, code := runHere(t, append(strings.Fields(command), "--help")...)
-		if code != exitOK || errs != "" {
+		if code != app.ExitOK || errs != "" {
 			t.Errorf("help of %q: exit code %d, %s", command, code, errs)
 		}
 		if !strings.Contains(command, " ") && command != "" && !strings.Contains(out, "  courante "+command) {
@@ -94,18 +93,18 @@ func TestMistakesSayTheFix(t *testing.T) {
 		code int
 		says string
 	}{
-		{"no command", nil, exitUsage, ""},
-		{"an unknown command", []string{"dance"}, exitUsage, "courante --help"},
-		{"an unknown flag", []string{"up", "--fast"}, exitUsage, "courante up --help"},
-		{"a number that is none", []string{"events", "tail", "-n", "many"}, exitUsage, "courante events tail --help"},
-		{"a deadline that is none", []string{"up", "--payment-deadline", "0s"}, exitUsage, "--payment-deadline 10s"},
-		{"an address that is none", []string{"up", "--listen", "here"}, exitUsage, "127.0.0.1:8080"},
-		{"a port in use", []string{"up", "--data", empty, "--listen", taken.Addr().String()}, exitFailed, "--listen 127.0.0.1:0"},
-		{"nothing is running", []string{"saga", "show", "first", "--data", empty}, exitFailed, "courante up"},
-		{"an unknown setting", []string{"routes", "--config", file("lisen: 1")}, exitUsage, "there is no setting \"lisen\"; there are:"},
-		{"a file that is not there", []string{"routes", "--config", "/nowhere.yaml"}, exitUsage, "/nowhere.yaml"},
-		{"a file that is no YAML", []string{"routes", "--config", file("a: [")}, exitUsage, "read the settings"},
-		{"a repair without a log", []string{"subscriber", "repair", "payment"}, exitUsage, "--log"},
+		{"no command", nil, app.ExitUsage, ""},
+		{"an unknown command", []string{"dance"}, app.ExitUsage, "courante --help"},
+		{"an unknown flag", []string{"up", "--fast"}, app.ExitUsage, "courante up --help"},
+		{"a number that is none", []string{"events", "tail", "-n", "many"}, app.ExitUsage, "courante events tail --help"},
+		{"a deadline that is none", []string{"up", "--payment-deadline", "0s"}, app.ExitUsage, "--payment-deadline 10s"},
+		{"an address that is none", []string{"up", "--listen", "here"}, app.ExitUsage, "127.0.0.1:8080"},
+		{"a port in use", []string{"up", "--data", empty, "--listen", taken.Addr().String()}, app.ExitFailed, "--listen 127.0.0.1:0"},
+		{"nothing is running", []string{"saga", "show", "first", "--data", empty}, app.ExitFailed, "courante up"},
+		{"an unknown setting", []string{"routes", "--config", file("lisen: 1")}, app.ExitUsage, "there is no setting \"lisen\"; there are:"},
+		{"a file that is not there", []string{"routes", "--config", "/nowhere.yaml"}, app.ExitUsage, "/nowhere.yaml"},
+		{"a file that is no YAML", []string{"routes", "--config", file("a: [")}, app.ExitUsage, "read the settings"},
+		{"a repair without a log", []string{"subscriber", "repair", "payment"}, app.ExitUsage, "--log"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {
@@ -123,44 +122,9 @@ func TestMistakesSayTheFix(t *testing.T) {
 	}
 }
 
-// TestSettings wants flags before the environment before the file.
-func TestSettings(t *testing.T) {
-	const file = "listen: file:1\npayment_deadline: 3s\ncarrier_deadline: 4s\norder_deadline: 5s\npostgres_url: postgres://file/db\n"
-	name := filepath.Join(t.TempDir(), "courante.yaml")
-	if err := os.WriteFile(name, []byte(file), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("COURANTE_CONFIG", name)
-	t.Setenv("COURANTE_LISTEN", "env:1")
-	t.Setenv("COURANTE_PAYMENT_DEADLINE", "30s")
-	parse := func(args ...string) cli {
-		t.Helper()
-		var c cli
-		parser, err := (&program{stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}}).parser(&c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parser.Parse(args); err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	c := parse("up", "--listen", "flag:1")
-	if c.Up.Listen != "flag:1" || c.Up.PaymentDeadline != 30*time.Second || c.Up.CarrierDeadline != 4*time.Second {
-		t.Errorf("got %+v, want the flag's address, the environment's payment deadline and the file's carrier deadline", c.Up)
-	}
-	if c.PostgresURL != "postgres://file/db" || c.Data != "./courante-data" {
-		t.Errorf("got database %q and data %q, want those of the file and of the default", c.PostgresURL, c.Data)
-	}
-	t.Setenv("COURANTE_POSTGRES_URL", "postgres://env/db")
-	if c := parse("up"); c.PostgresURL != "postgres://env/db" || c.Up.Listen != "env:1" {
-		t.Errorf("got database %q and address %q, want the environment's", c.PostgresURL, c.Up.Listen)
-	}
-}
-
 func TestRoutesAreExplained(t *testing.T) {
 	out, errs, code := runHere(t, "routes", "--json")
-	if code != exitOK {
+	if code != app.ExitOK {
 		t.Fatalf("routes: %d %s", code, errs)
 	}
 	routes := map[string]courante.Route{}
@@ -189,13 +153,13 @@ func TestRoutesAreExplained(t *testing.T) {
 
 func TestSagaCommands(t *testing.T) {
 	out, errs, code := runHere(t, "saga", "check")
-	if code != exitOK || !strings.HasPrefix(out, "saga order: ok") {
+	if code != app.ExitOK || !strings.HasPrefix(out, "saga order: ok") {
 		t.Errorf("saga check: %d %s%s", code, out, errs)
 	}
-	if out, _, code := runHere(t, "saga", "draw", "--format", "mermaid"); code != exitOK || !strings.HasPrefix(out, "flowchart") {
+	if out, _, code := runHere(t, "saga", "draw", "--format", "mermaid"); code != app.ExitOK || !strings.HasPrefix(out, "flowchart") {
 		t.Errorf("saga draw --format mermaid: %d %s", code, out)
 	}
-	if out, _, code := runHere(t, "saga", "draw"); code != exitOK || !strings.Contains(out, "reserve stock") {
+	if out, _, code := runHere(t, "saga", "draw"); code != app.ExitOK || !strings.Contains(out, "reserve stock") {
 		t.Errorf("saga draw: %d %s", code, out)
 	}
 }
@@ -224,7 +188,7 @@ func TestSagaCoverage(t *testing.T) {
 			}
 		}
 	}
-	if code != exitFailed || zero == 0 || zero != len(r.Never) || taken == 0 {
+	if code != app.ExitFailed || zero == 0 || zero != len(r.Never) || taken == 0 {
 		t.Errorf("exit code %d with %d outcomes never taken, %d of them named, and others taken %d times", code, zero, len(r.Never), taken)
 	}
 	if again, _, _ := runHere(t, "saga", "check", "--coverage", "--runs", "2", "--seed", "7", "--json"); again != out {
@@ -237,8 +201,8 @@ func TestSagaCoverage(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	out, _, code := runHere(t, "version", "--json")
-	var v versionInfo
-	if err := json.Unmarshal([]byte(out), &v); err != nil || code != exitOK || v.Go == "" || v.PostgreSQL != "15 to 18" {
+	var v struct{ Go, PostgreSQL string }
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != app.ExitOK || v.Go == "" || v.PostgreSQL != "15 to 18" {
 		t.Errorf("version: %d %s %v", code, out, err)
 	}
 }

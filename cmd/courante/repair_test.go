@@ -5,14 +5,18 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/courante-dev/courante/app"
 )
 
 // TestRepair breaks a log beneath its subscribers, as a restore without its
@@ -47,11 +51,11 @@ func TestRepair(t *testing.T) {
 			stopped[strings.Fields(line)[0]] = true
 		}
 	}
-	for _, subscriber := range names(stopped) {
-		if out, said, code := p.run("subscriber", "repair", subscriber, "--log", "ordering"); code != exitUsage || !strings.Contains(said, "--to last-common") {
+	for _, subscriber := range slices.Sorted(maps.Keys(stopped)) {
+		if out, said, code := p.run("subscriber", "repair", subscriber, "--log", "ordering"); code != app.ExitUsage || !strings.Contains(said, "--to last-common") {
 			t.Errorf("repair without a decision: %d %s%s", code, out, said)
 		}
-		if out, said, code := p.run("subscriber", "repair", subscriber, "--log", "ordering", "--to", "last-common"); code != exitOK || !strings.Contains(said, "Stop and start") {
+		if out, said, code := p.run("subscriber", "repair", subscriber, "--log", "ordering", "--to", "last-common"); code != app.ExitOK || !strings.Contains(said, "Stop and start") {
 			t.Fatalf("repair: %d %s%s", code, out, said)
 		}
 	}
@@ -74,11 +78,11 @@ func TestRepair(t *testing.T) {
 // loseLastTick takes the last tick of the log of orders away.
 func loseLastTick(t *testing.T, dir string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, connectionFile))
+	text, err := os.ReadFile(filepath.Join(dir, "courante.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c connection
+	var c app.Connection
 	if err := json.Unmarshal(text, &c); err != nil {
 		t.Fatal(err)
 	}

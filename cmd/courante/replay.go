@@ -14,6 +14,8 @@ import (
 
 	"github.com/courante-dev/courante/cmd/courante/internal/replay"
 	"github.com/courante-dev/courante/shop"
+
+	"github.com/courante-dev/courante/app"
 )
 
 type replayCommand struct {
@@ -81,7 +83,7 @@ func (c *replayCommand) check() error {
 		problems = append(problems, fmt.Errorf("--patience %s: want more than nothing, such as 2m", c.Patience))
 	}
 	if c.Stock != nil && (*c.Stock < 0 || *c.Stock > shop.MaxStockChange) {
-		problems = append(problems, fmt.Errorf("--stock %d: want 0 to %s", *c.Stock, thousands(int64(shop.MaxStockChange))))
+		problems = append(problems, fmt.Errorf("--stock %d: want 0 to %s", *c.Stock, app.Thousands(int64(shop.MaxStockChange))))
 	}
 	base, err := c.base()
 	if err != nil {
@@ -89,7 +91,7 @@ func (c *replayCommand) check() error {
 	}
 	c.URL = base
 	if err := errors.Join(problems...); err != nil {
-		return usageError{err}
+		return app.UsageError{Err: err}
 	}
 	return nil
 }
@@ -114,36 +116,36 @@ func (c *replayCommand) base() (string, error) {
 }
 
 // Run replays the file and prints the report, also of a replay that was stopped.
-func (c *replayCommand) Run(ctx context.Context, p *program) error {
+func (c *replayCommand) Run(ctx context.Context, p *app.Program) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	screen := newReplayScreen(p)
+	screen := p.Screen()
 	report, err := replay.Run(ctx, replay.Config{
 		File: c.File, Stdin: os.Stdin, URL: c.URL, Stock: c.Stock,
 		Rate: float64(c.Rate), Speed: float64(c.Speed), Limit: c.Limit,
-		Concurrency: c.Concurrency, Patience: c.Patience, Progress: screen.progress(),
+		Concurrency: c.Concurrency, Patience: c.Patience, Progress: replayProgress(screen),
 	})
-	screen.end()
+	screen.End()
 	if errors.Is(err, fs.ErrNotExist) && report == nil {
-		return usageError{err}
+		return app.UsageError{Err: err}
 	}
 	if report == nil {
 		return fmt.Errorf("%s: %w\nNothing was sent", c.File, err)
 	}
-	if printErr := p.printReplay(report); printErr != nil {
+	if printErr := printReplay(p, report); printErr != nil {
 		return printErr
 	}
 	switch {
 	case replay.Interrupted(err):
-		p.println("\nStopped. Run the same command again to go on: nothing is done twice.")
-		return errReported
+		p.Println("\nStopped. Run the same command again to go on: nothing is done twice.")
+		return app.ErrReported
 	case errors.As(err, new(*replay.GaveUpError)):
 		return fmt.Errorf("%w\nIs the system running? Start it with \"courante up\", or say where it is with --url.\nThen run the same command again to go on: nothing is done twice", err)
 	case err != nil:
 		return fmt.Errorf("%w\nRun the same command again to go on: nothing is done twice", err)
 	case report.Checks != "ok":
-		return errReported
+		return app.ErrReported
 	}
 	return nil
 }

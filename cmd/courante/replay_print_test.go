@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"strings"
 	"testing"
 	"time"
 
@@ -31,38 +29,5 @@ func TestProgressLine(t *testing.T) {
 		if got := progressLine(tt.is); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.rule, got, tt.want)
 		}
-	}
-}
-
-// TestReplayScreen: a terminal has one line that changes, a log gets a line now
-// and then and at once when something goes wrong, a program gets nothing.
-func TestReplayScreen(t *testing.T) {
-	t.Parallel()
-	var out bytes.Buffer
-	p := &program{stderr: &out, globals: &globals{}}
-	terminal := newReplayScreen(p)
-	terminal.live = true
-	tell := terminal.progress()
-	tell(replay.Progress{Total: 10, Trouble: "a long story"})
-	tell(replay.Progress{Total: 10})
-	terminal.end()
-	if got := out.String(); strings.Contains(got, "\n") || !strings.HasSuffix(got, strings.Repeat(" ", 10)+"\r") {
-		t.Errorf("a terminal gets %q, want one line, cleared in the end", got)
-	}
-	out.Reset()
-	tell = newReplayScreen(p).progress()
-	for second := range 25 {
-		is := replay.Progress{Total: 10, Lines: 1, Elapsed: time.Duration(second) * time.Second}
-		if second == 3 || second == 4 {
-			is.Trouble = "connection refused"
-		}
-		tell(is)
-	}
-	if got := strings.Count(out.String(), "\n"); got != 3 || !strings.Contains(out.String(), "connection refused") {
-		t.Errorf("a log of 25 seconds gets %d lines, want one at the trouble and two more:\n%s", got, out.String())
-	}
-	p.globals.JSON = true
-	if newReplayScreen(p).progress() != nil {
-		t.Error("a program gets progress, want none")
 	}
 }

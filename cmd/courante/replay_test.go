@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/courante-dev/courante/cmd/courante/internal/replay"
+
+	"github.com/courante-dev/courante/app"
 )
 
 // door is an address that stays while the system behind it is killed and
@@ -155,7 +157,7 @@ func TestReplayReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, errs, code := p.run("replay", sample, "--url", p.ready.URL)
-	if code != exitOK {
+	if code != app.ExitOK {
 		t.Fatalf("got exit code %d\n%s%s", code, out, errs)
 	}
 	for _, want := range []string{
@@ -184,17 +186,17 @@ func TestReplayMistakes(t *testing.T) {
 		code int
 		says string
 	}{
-		{"no file", nil, exitUsage, "courante replay --help"},
-		{"a file that is not there", []string{"/nowhere.csv", "--url", "http://127.0.0.1:1"}, exitUsage, "/nowhere.csv"},
-		{"a folder", []string{t.TempDir(), "--url", "http://127.0.0.1:1"}, exitFailed, "is a folder"},
-		{"a port that is not known", []string{good}, exitUsage, "--url http://127.0.0.1:8080"},
-		{"an address that is none", []string{good, "--url", "shop:8080"}, exitUsage, "http://127.0.0.1:8080"},
-		{"a rate that is none", []string{good, "--rate", "fast"}, exitUsage, "100/s"},
-		{"a speed that is none", []string{good, "--speed", "0x"}, exitUsage, "60x"},
-		{"no concurrency", []string{good, "--concurrency", "0", "--url", "http://127.0.0.1:1"}, exitUsage, "1 to 512"},
-		{"less than no stock", []string{good, "--stock=-1", "--url", "http://127.0.0.1:1"}, exitUsage, "--stock"},
-		{"a file that is cut off", []string{cut, "--url", "http://127.0.0.1:1"}, exitFailed, "Nothing was sent"},
-		{"nobody there", []string{good, "--url", "http://127.0.0.1:1", "--patience", "1ms"}, exitFailed, "courante up"},
+		{"no file", nil, app.ExitUsage, "courante replay --help"},
+		{"a file that is not there", []string{"/nowhere.csv", "--url", "http://127.0.0.1:1"}, app.ExitUsage, "/nowhere.csv"},
+		{"a folder", []string{t.TempDir(), "--url", "http://127.0.0.1:1"}, app.ExitFailed, "is a folder"},
+		{"a port that is not known", []string{good}, app.ExitUsage, "--url http://127.0.0.1:8080"},
+		{"an address that is none", []string{good, "--url", "shop:8080"}, app.ExitUsage, "http://127.0.0.1:8080"},
+		{"a rate that is none", []string{good, "--rate", "fast"}, app.ExitUsage, "100/s"},
+		{"a speed that is none", []string{good, "--speed", "0x"}, app.ExitUsage, "60x"},
+		{"no concurrency", []string{good, "--concurrency", "0", "--url", "http://127.0.0.1:1"}, app.ExitUsage, "1 to 512"},
+		{"less than no stock", []string{good, "--stock=-1", "--url", "http://127.0.0.1:1"}, app.ExitUsage, "--stock"},
+		{"a file that is cut off", []string{cut, "--url", "http://127.0.0.1:1"}, app.ExitFailed, "Nothing was sent"},
+		{"nobody there", []string{good, "--url", "http://127.0.0.1:1", "--patience", "1ms"}, app.ExitFailed, "courante up"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.rule, func(t *testing.T) {

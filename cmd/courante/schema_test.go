@@ -13,6 +13,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/courante-dev/courante/schema"
+
+	"github.com/courante-dev/courante/app"
 )
 
 const schemas = "../../docs/schemas"
@@ -42,13 +44,13 @@ func TestSchemas(t *testing.T) {
 func TestSchemaCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if out, _, code := runHere(t, "schema", "check", "--dir", dir); code != exitFailed || !strings.Contains(out, "courante schema export") {
+	if out, _, code := runHere(t, "schema", "check", "--dir", dir); code != app.ExitFailed || !strings.Contains(out, "courante schema export") {
 		t.Errorf("schema check of an empty folder: %d %s, want it to fail and to say the fix", code, out)
 	}
-	if out, said, code := runHere(t, "schema", "export", "--out", dir); code != exitOK || !strings.Contains(out, "written") {
+	if out, said, code := runHere(t, "schema", "export", "--out", dir); code != app.ExitOK || !strings.Contains(out, "written") {
 		t.Errorf("schema export: %d %s %s", code, out, said)
 	}
-	if out, said, code := runHere(t, "schema", "check", "--dir", dir); code != exitOK {
+	if out, said, code := runHere(t, "schema", "check", "--dir", dir); code != app.ExitOK {
 		t.Errorf("schema check: %d %s %s", code, out, said)
 	}
 	file := filepath.Join(dir, "shop.order_created.v1.json")
@@ -61,14 +63,14 @@ func TestSchemaCommands(t *testing.T) {
 	}
 	out, _, code := runHere(t, "schema", "check", "--dir", dir)
 	for _, want := range []string{"shop.order_created", "hash: it is gone (breaks readers)", "fingerprint: it is new and expected", "(breaks stored events)", "fix: "} {
-		if code != exitFailed || !strings.Contains(out, want) {
+		if code != app.ExitFailed || !strings.Contains(out, want) {
 			t.Errorf("schema check of a renamed field: %d\n%s\nwant it to fail and to say %q", code, out, want)
 		}
 	}
-	if out, _, code := runHere(t, "schema", "export", "--out", dir); code != exitFailed || !strings.Contains(out, "1 break") {
+	if out, _, code := runHere(t, "schema", "export", "--out", dir); code != app.ExitFailed || !strings.Contains(out, "1 break") {
 		t.Errorf("schema export over a type that breaks: %d\n%s", code, out)
 	}
-	if _, said, code := runHere(t, "schema", "export", "--event", "shop.nothing"); code != exitUsage || !strings.Contains(said, "courante routes") {
+	if _, said, code := runHere(t, "schema", "export", "--event", "shop.nothing"); code != app.ExitUsage || !strings.Contains(said, "courante routes") {
 		t.Errorf("schema export of no event: %d %s", code, said)
 	}
 }

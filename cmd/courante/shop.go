@@ -3,14 +3,17 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/app"
 	"github.com/courante-dev/courante/shop/inventory"
 	"github.com/courante-dev/courante/shop/notification"
 	"github.com/courante-dev/courante/shop/ordering"
+	"github.com/courante-dev/courante/shop/outside"
 	"github.com/courante-dev/courante/shop/payment"
 	"github.com/courante-dev/courante/shop/shipping"
 )
@@ -18,11 +21,8 @@ import (
 // orderSaga is the saga that begins with an order.
 const orderSaga = "order"
 
-// boundedContext is what every context of the shop offers to the program.
-type boundedContext interface {
-	Service() *courante.Service
-	Routes(api huma.API)
-}
+// databaseName is the database of the shop on the embedded server.
+const databaseName = "shop"
 
 // deadlines are how long parts of an order may take.
 type deadlines struct {
@@ -31,9 +31,10 @@ type deadlines struct {
 	OrderDeadline   time.Duration `default:"60s" env:"COURANTE_ORDER_DEADLINE" help:"How long an order may take to be shipped before it is cancelled (${env})."`
 }
 
-func (d deadlines) check() error {
+// Check refuses deadlines that cannot be met.
+func (d *deadlines) Check() error {
 	if d.PaymentDeadline <= 0 || d.CarrierDeadline <= 0 || d.OrderDeadline <= 0 {
-		return usageError{errors.New("a deadline must be longer than nothing, such as --payment-deadline 10s")}
+		return errors.New("a deadline must be longer than nothing, such as --payment-deadline 10s")
 	}
 	return nil
 }
@@ -46,8 +47,8 @@ type outsiders struct {
 }
 
 // newShop declares the contexts, in the order in which an order visits them.
-func newShop(d deadlines, out outsiders) []boundedContext {
-	return []boundedContext{
+func newShop(d deadlines, out outsiders) []app.Context {
+	return []app.Context{
 		ordering.New(ordering.Config{Deadline: d.OrderDeadline}),
 		inventory.New(inventory.Config{}),
 		payment.New(payment.Config{Provider: out.provider, Deadline: d.PaymentDeadline}),
@@ -56,7 +57,30 @@ func newShop(d deadlines, out outsiders) []boundedContext {
 	}
 }
 
-func services(contexts []boundedContext) []*courante.Service {
+// openShop opens the shop with simulated parties outside, whose books are in
+// the same database, and with mails that go to files.
+func openShop(ctx context.Context, env *app.Env, d deadlines) ([]app.Context, error) {
+	ledger, err := outside.OpenLedger(ctx, env.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	env.OnStop(ledger.Close)
+	mails, err := notification.NewFolder(filepath.Join(env.Data, "mail"))
+	if err != nil {
+		return nil, err
+	}
+	// A charge that comes late has to come after the deadline to be late.
+	manners := outside.Config{Late: d.PaymentDeadline + 5*time.Second}
+	contexts := newShop(d, outsiders{outside.NewProvider(ledger, manners), outside.NewCarrier(ledger, manners), mails})
+	saga, err := courante.BuildSaga(services(contexts), orderSaga)
+	if err != nil {
+		return nil, err
+	}
+	env.Routes(func(api huma.API, mounts []courante.Mount) { sagaRoutes(api, saga, mounts) })
+	return contexts, nil
+}
+
+func services(contexts []app.Context) []*courante.Service {
 	list := make([]*courante.Service, len(contexts))
 	for i, c := range contexts {
 		list[i] = c.Service()

@@ -17,6 +17,8 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/courante-dev/courante/app"
 )
 
 // traceCollector is an OpenTelemetry collector that keeps what it is sent.
@@ -122,7 +124,7 @@ func TestOneTraceFromTheRequestToTheLastReaction(t *testing.T) {
 		return len(spans.batches()) > 0
 	}, func() any { return "no batch" })
 	p.signal(syscall.SIGTERM)
-	if code := p.end(); code != exitOK {
+	if code := p.end(); code != app.ExitOK {
 		t.Fatalf("exit code %d\n%s", code, p.said())
 	}
 	for _, batch := range spans.batches() {

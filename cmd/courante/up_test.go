@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/courante-dev/courante/app"
 )
 
 // TestUp is a day in the life of a system: one program, started three times on
@@ -46,7 +48,7 @@ func TestUp(t *testing.T) {
 	t.Run("subscribers and migrations", func(t *testing.T) { testOperators(t, p) })
 	t.Run("it is ready and measured", func(t *testing.T) { testMeasured(t, p) })
 	t.Run("the connection is for its owner only", func(t *testing.T) {
-		info, err := os.Stat(filepath.Join(dir, connectionFile))
+		info, err := os.Stat(filepath.Join(dir, "courante.json"))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("got %v, %v; want mode 0600", info, err)
 		}
@@ -54,13 +56,13 @@ func TestUp(t *testing.T) {
 	t.Run("orders are listed as they stand", func(t *testing.T) { testOrderList(t, p) })
 	t.Run("a folder has one owner", func(t *testing.T) {
 		_, said, code := p.run("up", "--listen", "127.0.0.1:0")
-		if code != exitFailed || !strings.Contains(said, fmt.Sprint(p.ready.PID)) {
-			t.Errorf("got %d %q, want %d and the process that has it", code, said, exitFailed)
+		if code != app.ExitFailed || !strings.Contains(said, fmt.Sprint(p.ready.PID)) {
+			t.Errorf("got %d %q, want %d and the process that has it", code, said, app.ExitFailed)
 		}
 	})
 
 	testDrain(t, p)
-	if _, err := os.Stat(filepath.Join(dir, connectionFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, "courante.json")); err == nil {
 		t.Error("the connection file is still there after the stop")
 	}
 	checkLog(t, p.said())
@@ -73,8 +75,8 @@ func TestUp(t *testing.T) {
 	p = up(t, dir)
 	p.becomes("drained", "confirmed")
 	p.signal(syscall.SIGINT)
-	if code := p.end(); code != exitOK {
-		t.Errorf("got exit code %d after an interrupt, want %d", code, exitOK)
+	if code := p.end(); code != app.ExitOK {
+		t.Errorf("got exit code %d after an interrupt, want %d", code, app.ExitOK)
 	}
 }
 
@@ -110,7 +112,7 @@ func testSaga(t *testing.T, p *process) {
 		t.Errorf("token that makes no sense: got %d %v, want 400", status, answer)
 	}
 	out, said, code := p.run("saga", "show", "first")
-	if code != exitOK {
+	if code != app.ExitOK {
 		t.Fatalf("saga show: %d %s", code, said)
 	}
 	for _, want := range []string{"saga order first: completed", "ordering ", "inventory ", "payment ", "shipping ", "notification ", "trace "} {
@@ -118,19 +120,19 @@ func testSaga(t *testing.T, p *process) {
 			t.Errorf("saga show lacks %q:\n%s", want, out)
 		}
 	}
-	if _, said, code := p.run("saga", "show", "nobody"); code != exitFailed || !strings.Contains(said, "there is no order or return \"nobody\"") {
+	if _, said, code := p.run("saga", "show", "nobody"); code != app.ExitFailed || !strings.Contains(said, "no saga is about \"nobody\"") {
 		t.Errorf("saga show of nobody: %d %s", code, said)
 	}
 }
 
 func testEvents(t *testing.T, p *process) {
 	out, said, code := p.run("events", "tail", "--from", "start", "--no-follow", "--type", "shop.order_created", "-n", "2", "--json")
-	if code != exitOK {
+	if code != app.ExitOK {
 		t.Fatalf("events tail: %d %s", code, said)
 	}
 	var ids []string
 	for line := range strings.Lines(out) {
-		var e eventLine
+		var e struct{ ID string }
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
@@ -140,7 +142,7 @@ func testEvents(t *testing.T, p *process) {
 		t.Errorf("got events %s, want the creation of both orders", got)
 	}
 	out, said, code = p.run("events", "show", "payment/payment:first@2")
-	if code != exitOK {
+	if code != app.ExitOK {
 		t.Fatalf("events show: %d %s", code, said)
 	}
 	because, rest, _ := strings.Cut(out, "\nEVENT\n")
@@ -154,18 +156,22 @@ func testEvents(t *testing.T, p *process) {
 		t.Errorf("a stream is shown as\n%s\nwant its %v events", out, n)
 	}
 	for _, bad := range []string{"first", "ordering/order:first@x", "nolog/order:first"} {
-		if _, said, code := p.run("events", "show", bad); code != exitUsage {
+		if _, said, code := p.run("events", "show", bad); code != app.ExitUsage {
 			t.Errorf("events show %s: got %d %s, want a usage error", bad, code, said)
 		}
 	}
 }
 
 func testOperators(t *testing.T, p *process) {
+	type lanePlace struct {
+		Subscriber, Log string
+		Pending         int
+	}
 	var places []lanePlace
 	p.until("nothing is pending", func() bool {
 		places = nil
 		out, said, code := p.run("subscriber", "list", "--json")
-		if code != exitOK {
+		if code != app.ExitOK {
 			t.Fatalf("subscriber list: %d %s", code, said)
 		}
 		pending := 0
@@ -182,13 +188,13 @@ func testOperators(t *testing.T, p *process) {
 
 	before, _, _ := p.run("subscriber", "list")
 	_, said, code := p.run("subscriber", "repair", "payment", "--log", "ordering", "--to", "start")
-	if after, _, _ := p.run("subscriber", "list"); code != exitOK || !strings.Contains(said, "Nothing is broken") || after != before {
+	if after, _, _ := p.run("subscriber", "list"); code != app.ExitOK || !strings.Contains(said, "Nothing is broken") || after != before {
 		t.Errorf("repair of what is whole: %d %s\n%s", code, said, after)
 	}
-	if out, _, code := p.run("migrate", "--dry-run"); code != exitOK || !strings.Contains(out, "up to date") {
+	if out, _, code := p.run("migrate", "--dry-run"); code != app.ExitOK || !strings.Contains(out, "up to date") {
 		t.Errorf("migrate --dry-run: %d %s", code, out)
 	}
-	if out, _, code := p.run("migrate", "status"); code != exitOK || !strings.Contains(out, "001 ticks") || strings.Contains(out, "not yet") {
+	if out, _, code := p.run("migrate", "status"); code != app.ExitOK || !strings.Contains(out, "001 ticks") || strings.Contains(out, "not yet") {
 		t.Errorf("migrate status: %d %s", code, out)
 	}
 }
@@ -236,8 +242,8 @@ func testDrain(t *testing.T, p *process) {
 	if res.StatusCode != http.StatusCreated {
 		t.Errorf("a request that was under way got %d, want %d", res.StatusCode, http.StatusCreated)
 	}
-	if code := p.end(); code != exitOK {
-		t.Errorf("got exit code %d after SIGTERM, want %d\n%s", code, exitOK, p.said())
+	if code := p.end(); code != app.ExitOK {
+		t.Errorf("got exit code %d after SIGTERM, want %d\n%s", code, app.ExitOK, p.said())
 	}
 }
 
@@ -249,10 +255,10 @@ func testSecondSignal(t *testing.T, p *process) {
 	p.refused()
 	p.signal(syscall.SIGINT)
 	start := time.Now()
-	if code := p.end(); code != exitFailed {
-		t.Errorf("got exit code %d after the second signal, want %d", code, exitFailed)
+	if code := p.end(); code != app.ExitFailed {
+		t.Errorf("got exit code %d after the second signal, want %d", code, app.ExitFailed)
 	}
-	if took := time.Since(start); took > requestsEnd/2 {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("the second signal took %s, want no waiting for the request", took)
 	}
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/courante-dev/courante/internal/audit"
-	"github.com/courante-dev/courante/postgres"
 	"github.com/courante-dev/courante/shop"
+
+	"github.com/courante-dev/courante/app"
 )
 
 type verifyCommand struct {
@@ -39,18 +40,18 @@ Examples:
 }
 
 // Run looks, prints what it found, and fails if something is off.
-func (c *verifyCommand) Run(ctx context.Context, p *program) error {
-	target, err := p.findVerified(ctx)
+func (c *verifyCommand) Run(ctx context.Context, p *app.Program) error {
+	target, err := findVerified(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer target.close()
-	cfg := audit.Config{Stopped: target.stopped, Progress: p.verifying}
+	cfg := audit.Config{Stopped: target.stopped, Progress: func(orders int) { verifying(p, orders) }}
 	for _, s := range declaredShop() {
 		cfg.Manifests = append(cfg.Manifests, s.Manifest())
 	}
-	if p.globals.PostgresURL == "" {
-		cfg.Mails = filepath.Join(p.globals.Data, "mail")
+	if p.Globals.PostgresURL == "" {
+		cfg.Mails = filepath.Join(p.Globals.Data, "mail")
 	}
 	var report *audit.Report
 	err = pgx.BeginTxFunc(ctx, target.conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -61,13 +62,13 @@ func (c *verifyCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if p.globals.JSON {
-		err = p.printJSON(report)
+	if p.Globals.JSON {
+		err = p.PrintJSON(report)
 	} else {
 		printAudit(p, report)
 	}
 	if err == nil && (!report.OK || report.Stuck > 0 && !c.AllowStuck) {
-		return errReported
+		return app.ErrReported
 	}
 	return err
 }
@@ -81,39 +82,31 @@ type verified struct {
 
 // findVerified connects to the running system, or starts the database of one
 // that is stopped.
-func (p *program) findVerified(ctx context.Context) (*verified, error) {
-	url, err := p.globals.findDatabase()
+func findVerified(ctx context.Context, p *app.Program) (*verified, error) {
+	url, err := p.Globals.FindDatabase()
 	if err == nil {
 		conn, connectErr := pgx.Connect(ctx, url)
 		if connectErr == nil {
 			return &verified{conn: conn, close: func() { conn.Close(context.WithoutCancel(ctx)) }}, nil
 		}
-		if p.globals.PostgresURL != "" {
+		if p.Globals.PostgresURL != "" {
 			return nil, fmt.Errorf("connect to the database of COURANTE_POSTGRES_URL: %w", connectErr)
 		}
 		// It was killed, and left behind how to connect to it.
 	}
-	dir, err := filepath.Abs(p.globals.Data)
+	dir, err := filepath.Abs(p.Globals.Data)
 	if err != nil {
 		return nil, fmt.Errorf("find the data folder: %w", err)
 	}
-	dir = filepath.Join(dir, "postgres")
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no system in %s.\nName its folder with --data or COURANTE_DATA, or its database with COURANTE_POSTGRES_URL", p.globals.Data)
+	if _, err := os.Stat(filepath.Join(dir, "postgres")); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no system in %s.\nName its folder with --data or COURANTE_DATA, or its database with COURANTE_POSTGRES_URL", p.Globals.Data)
 	}
-	p.step("it is stopped: starting its PostgreSQL")
-	server, err := postgres.StartServer(ctx, postgres.ServerConfig{Dir: dir, Logger: p.log})
+	p.Step("it is stopped: starting its PostgreSQL")
+	url, stop, err := p.StartServer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	stop := func() {
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverEnd)
-		defer cancel()
-		if err := server.Stop(limit); err != nil {
-			p.log.Warn("PostgreSQL did not stop cleanly", "error", err)
-		}
-	}
-	conn, err := pgx.Connect(ctx, server.URL(databaseName))
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		stop()
 		return nil, fmt.Errorf("connect to the database of the shop: %w", err)
@@ -125,55 +118,55 @@ func (p *program) findVerified(ctx context.Context) (*verified, error) {
 }
 
 // verifying tells a person how far the look is, on one line.
-func (p *program) verifying(orders int) {
-	if !p.globals.JSON && isTerminal(p.stderr) {
-		fmt.Fprintf(p.stderr, "\r  %s orders", thousands(orders))
+func verifying(p *app.Program, orders int) {
+	if !p.Globals.JSON && app.IsTerminal(p.Stderr) {
+		fmt.Fprintf(p.Stderr, "\r  %s orders", app.Thousands(orders))
 	}
 }
 
 // mostShown is how many findings of a check people get to see.
 const mostShown = 10
 
-func printAudit(p *program, r *audit.Report) {
-	if isTerminal(p.stderr) {
-		fmt.Fprint(p.stderr, "\r\033[K")
+func printAudit(p *app.Program, r *audit.Report) {
+	if app.IsTerminal(p.Stderr) {
+		fmt.Fprint(p.Stderr, "\r\033[K")
 	}
-	t := newTable("CHECK", "LOOKED AT", "VERDICT", "")
+	t := app.NewTable("CHECK", "LOOKED AT", "VERDICT", "")
 	for _, c := range r.Checks {
-		t.row(c.Name, thousands(c.LookedAt), verdict(c), c.What)
+		t.Row(c.Name, app.Thousands(c.LookedAt), verdict(c), c.What)
 	}
-	t.write(p.stdout)
+	t.Write(p.Stdout)
 	for _, c := range r.Checks {
 		if len(c.Findings) > 0 {
-			fmt.Fprintf(p.stdout, "\n%s\n", c.Name)
+			fmt.Fprintf(p.Stdout, "\n%s\n", c.Name)
 		}
 		for i, f := range c.Findings {
 			if i == mostShown {
-				fmt.Fprintf(p.stdout, "  ... and %s more; see them with --json\n", thousands(c.Wrong+c.Stuck-mostShown))
+				fmt.Fprintf(p.Stdout, "  ... and %s more; see them with --json\n", app.Thousands(c.Wrong+c.Stuck-mostShown))
 				break
 			}
 			kind := "wrong"
 			if f.Stuck {
 				kind = "stuck"
 			}
-			fmt.Fprintf(p.stdout, "  %s  %s: %s\n", kind, f.Row, f.Detail)
+			fmt.Fprintf(p.Stdout, "  %s  %s: %s\n", kind, f.Row, f.Detail)
 		}
 	}
-	fmt.Fprintf(p.stdout, "\n%s\n", ordersLine(r.Orders))
+	fmt.Fprintf(p.Stdout, "\n%s\n", ordersLine(r.Orders))
 	for _, m := range r.Money {
-		fmt.Fprintf(p.stdout, "%s: taken %s = given back %s + shipped %s + under way %s\n", m.Currency,
+		fmt.Fprintf(p.Stdout, "%s: taken %s = given back %s + shipped %s + under way %s\n", m.Currency,
 			major(m.Taken, m.Currency), major(m.GivenBack, m.Currency), major(m.Shipped, m.Currency), major(m.UnderWay, m.Currency))
 	}
 	end := "Everything adds up"
 	if r.Wrong+r.Stuck > 0 {
-		end = fmt.Sprintf("WRONG: %s, stuck: %s", thousands(r.Wrong), thousands(r.Stuck))
+		end = fmt.Sprintf("WRONG: %s, stuck: %s", app.Thousands(r.Wrong), app.Thousands(r.Stuck))
 	}
-	fmt.Fprintf(p.stdout, "\n%s; as of %s, looked at in %s\n", end, r.AsOf.Local().Format(time.DateTime), short(time.Duration(r.Seconds*float64(time.Second))))
+	fmt.Fprintf(p.Stdout, "\n%s; as of %s, looked at in %s\n", end, r.AsOf.Local().Format(time.DateTime), app.Short(time.Duration(r.Seconds*float64(time.Second))))
 }
 
 // ordersLine counts the orders by where they stand.
 func ordersLine(o audit.Orders) string {
-	line := thousands(o.Total()) + " orders:"
+	line := app.Thousands(o.Total()) + " orders:"
 	for i, part := range []struct {
 		n    int
 		what string
@@ -184,7 +177,7 @@ func ordersLine(o audit.Orders) string {
 		if i > 0 {
 			line += ","
 		}
-		line += " " + thousands(part.n) + " " + part.what
+		line += " " + app.Thousands(part.n) + " " + part.what
 	}
 	return line
 }
@@ -203,11 +196,11 @@ func verdict(c *audit.Check) string {
 	case c.Skipped != "":
 		return "skipped: " + c.Skipped
 	case c.Wrong > 0 && c.Stuck > 0:
-		return fmt.Sprintf("%s WRONG, %s stuck", thousands(c.Wrong), thousands(c.Stuck))
+		return fmt.Sprintf("%s WRONG, %s stuck", app.Thousands(c.Wrong), app.Thousands(c.Stuck))
 	case c.Wrong > 0:
-		return thousands(c.Wrong) + " WRONG"
+		return app.Thousands(c.Wrong) + " WRONG"
 	case c.Stuck > 0:
-		return thousands(c.Stuck) + " stuck"
+		return app.Thousands(c.Stuck) + " stuck"
 	}
 	return "ok"
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/courante-dev/courante/internal/audit"
 	"github.com/courante-dev/courante/postgres"
+
+	"github.com/courante-dev/courante/app"
 )
 
 // endings are orders that end in every way there is. All but "short" want two
@@ -69,9 +71,9 @@ func endedShop(t *testing.T) *process {
 	}
 	p.until("all mails are sent", func() bool { return letters() == len(endings)+3 }, func() any { return letters() })
 	p.until("nothing is under way", func() bool {
-		r := p.verify(exitOK)
+		r := p.verify(app.ExitOK)
 		return r.Orders.UnderWay == 0 && settled(r)
-	}, func() any { return p.verify(exitOK) })
+	}, func() any { return p.verify(app.ExitOK) })
 	return p
 }
 
@@ -101,7 +103,7 @@ func (p *process) verify(want int, args ...string) *audit.Report {
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	p := endedShop(t)
-	r := p.verify(exitOK)
+	r := p.verify(app.ExitOK)
 	want := audit.Orders{Confirmed: 5, Returned: 1, Cancelled: 5}
 	if r.Orders != want {
 		t.Errorf("got orders %+v, want %+v", r.Orders, want)
@@ -209,7 +211,7 @@ func verifySealed(t *testing.T, p *process, conn *pgx.Conn) {
 	}
 	p.place("later", "tok_ok")
 	p.becomes("later", "confirmed")
-	p.until("all is noted", func() bool { return p.verify(exitOK).Orders.UnderWay == 0 }, func() any { return p.verify(exitOK).Orders })
+	p.until("all is noted", func() bool { return p.verify(app.ExitOK).Orders.UnderWay == 0 }, func() any { return p.verify(app.ExitOK).Orders })
 	for _, c := range []corruption{
 		{rule: "a version is in two parts", sql: `insert into payment.event
 				(version, at, part, epoch, schema, stream, type, correlation, causation, subject, trace, data)
@@ -235,13 +237,13 @@ func verifyMails(t *testing.T, p *process) {
 	if err := os.Rename(files[0], aside); err != nil {
 		t.Fatal(err)
 	}
-	named(t, p.verify(exitFailed), corruption{check: "mails", row: filepath.Base(files[0]), says: "not in the folder"})
+	named(t, p.verify(app.ExitFailed), corruption{check: "mails", row: filepath.Base(files[0]), says: "not in the folder"})
 	// A file that nobody asked for is one that was there before.
 	other := filepath.Join(dir, "00.eml")
 	if err := os.Rename(aside, other); err != nil {
 		t.Fatal(err)
 	}
-	named(t, p.verify(exitFailed), corruption{check: "mails", row: "00.eml", says: "nobody asked for it"})
+	named(t, p.verify(app.ExitFailed), corruption{check: "mails", row: "00.eml", says: "nobody asked for it"})
 	if err := os.Rename(other, files[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -253,12 +255,12 @@ func verifyStopped(t *testing.T, p *process) {
 	p.place("late", "tok_timeout")
 	p.signal(syscall.SIGKILL)
 	p.end()
-	r := p.verify(exitOK)
+	r := p.verify(app.ExitOK)
 	if r.Orders.UnderWay != 1 || r.Orders.Total() != len(endings)+2 {
 		t.Errorf("got orders %+v, want two more than %d, one of them under way", r.Orders, len(endings))
 	}
 	out, errs, code := p.run("verify")
-	if code != exitOK || !strings.Contains(out, "Everything adds up") || !strings.Contains(errs, "it is stopped") {
+	if code != app.ExitOK || !strings.Contains(out, "Everything adds up") || !strings.Contains(errs, "it is stopped") {
 		t.Errorf("verify for people: %d\n%s%s", code, out, errs)
 	}
 }
@@ -266,11 +268,11 @@ func verifyStopped(t *testing.T, p *process) {
 // url is the address of the system's database.
 func (p *process) url() string {
 	p.t.Helper()
-	text, err := os.ReadFile(filepath.Join(p.ready.Data, connectionFile))
+	text, err := os.ReadFile(filepath.Join(p.ready.Data, "courante.json"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	var c connection
+	var c app.Connection
 	if err := json.Unmarshal(text, &c); err != nil {
 		p.t.Fatal(err)
 	}
@@ -292,15 +294,15 @@ func TestVerifyExitCodes(t *testing.T) {
 		values (1, 'payment', 'charge', 'parked', 'no', 'test', '{"log": "ordering", "stream": "order:parked", "version": 1}', '{}')`); err != nil {
 		t.Fatal(err)
 	}
-	if r := p.verify(exitFailed); !r.OK || r.Stuck == 0 {
+	if r := p.verify(app.ExitFailed); !r.OK || r.Stuck == 0 {
 		t.Errorf("got %+v, want only something stuck", r)
 	}
-	p.verify(exitOK, "--allow-stuck")
+	p.verify(app.ExitOK, "--allow-stuck")
 	out, _, code := p.run("verify")
-	if code != exitFailed || !strings.Contains(out, "stuck  order parked: payment has parked") {
+	if code != app.ExitFailed || !strings.Contains(out, "stuck  order parked: payment has parked") {
 		t.Errorf("verify for people: %d\n%s", code, out)
 	}
-	if _, errs, code := p.run("verify", "--data", t.TempDir()); code != exitFailed || !strings.Contains(errs, "COURANTE_DATA") {
+	if _, errs, code := p.run("verify", "--data", t.TempDir()); code != app.ExitFailed || !strings.Contains(errs, "COURANTE_DATA") {
 		t.Errorf("verify of nothing: %d %s", code, errs)
 	}
 }

@@ -1,10 +1,9 @@
-package main
+package app
 
 import (
 	"context"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"time"
 
 	"github.com/courante-dev/courante/postgres"
@@ -23,7 +22,7 @@ Examples:
 
   courante migrate status
   courante migrate --dry-run
-  COURANTE_POSTGRES_URL=postgres://admin@db/shop courante migrate`
+  COURANTE_POSTGRES_URL=postgres://admin@db/main courante migrate`
 }
 
 // migration is a migration as --json prints it.
@@ -36,15 +35,15 @@ type migration struct {
 }
 
 // Run migrates, or says what that would do.
-func (c *migrateCommand) Run(ctx context.Context, p *program) error {
-	url, stop, err := p.databaseForWork(ctx)
+func (c *migrateCommand) Run(ctx context.Context, p *Program) error {
+	url, stop, err := p.DatabaseForWork(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	config := postgres.Config{URL: url, Logger: p.log}
+	config := postgres.Config{URL: url, Logger: p.Log}
 	logs := map[string]fs.FS{}
-	for _, s := range declaredShop() {
+	for _, s := range p.app.Declare() {
 		logs[s.Name()] = s.Migrations()
 	}
 	before, err := postgres.Inspect(ctx, config, logs)
@@ -81,15 +80,15 @@ func (c *migrateCommand) Run(ctx context.Context, p *program) error {
 			applied = append(applied, m)
 		}
 	}
-	if len(applied) == 0 && !p.globals.JSON {
-		_, err := fmt.Fprintln(p.stdout, "Everything was applied before; nothing to do.")
+	if len(applied) == 0 && !p.Globals.JSON {
+		_, err := fmt.Fprintln(p.Stdout, "Everything was applied before; nothing to do.")
 		return err
 	}
 	return printMigrations(p, applied, false)
 }
 
-func printMigrations(p *program, list []postgres.Migration, pendingOnly bool) error {
-	t := newTable("SCHEMA", "OF", "MIGRATION", "APPLIED")
+func printMigrations(p *Program, list []postgres.Migration, pendingOnly bool) error {
+	t := NewTable("SCHEMA", "OF", "MIGRATION", "APPLIED")
 	pending := 0
 	for _, m := range list {
 		if !m.Applied.IsZero() && pendingOnly {
@@ -102,49 +101,21 @@ func printMigrations(p *program, list []postgres.Migration, pendingOnly bool) er
 		} else {
 			at, out.Applied = m.Applied.Local().Format(time.DateTime), &m.Applied
 		}
-		if p.globals.JSON {
-			if err := p.printJSON(out); err != nil {
+		if p.Globals.JSON {
+			if err := p.PrintJSON(out); err != nil {
 				return err
 			}
 			continue
 		}
-		t.row(m.Schema, m.Source, fmt.Sprintf("%03d %s", m.Version, m.Name), at)
+		t.Row(m.Schema, m.Source, fmt.Sprintf("%03d %s", m.Version, m.Name), at)
 	}
-	if p.globals.JSON {
+	if p.Globals.JSON {
 		return nil
 	}
 	if pendingOnly && pending == 0 {
-		_, err := fmt.Fprintln(p.stdout, "Nothing to apply: the database is up to date.")
+		_, err := fmt.Fprintln(p.Stdout, "Nothing to apply: the database is up to date.")
 		return err
 	}
-	t.write(p.stdout)
+	t.Write(p.Stdout)
 	return nil
-}
-
-// databaseForWork returns the database of a running system, or, if none runs,
-// starts the embedded server for as long as the command takes.
-func (p *program) databaseForWork(ctx context.Context) (url string, stop func(), err error) {
-	if url, err = p.globals.findDatabase(); err == nil {
-		return url, func() {}, nil
-	}
-	dir, err := p.globals.dataDir()
-	if err != nil {
-		return "", nil, err
-	}
-	server, err := postgres.StartServer(ctx, postgres.ServerConfig{Dir: filepath.Join(dir, "postgres"), Logger: p.log})
-	if err != nil {
-		return "", nil, err
-	}
-	stop = func() {
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverEnd)
-		defer cancel()
-		if err := server.Stop(limit); err != nil {
-			p.log.Warn("PostgreSQL did not stop cleanly", "error", err)
-		}
-	}
-	if err := server.CreateDatabase(ctx, databaseName); err != nil {
-		stop()
-		return "", nil, err
-	}
-	return server.URL(databaseName), stop, nil
 }

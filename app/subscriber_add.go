@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 type subscriberAddCommand struct {
 	Subscriber string   `arg:"" help:"Service that shall subscribe, such as analytics."`
 	From       string   `required:"" placeholder:"PLACE" help:"Where to begin: start, now, or a time, such as 2026-03-01T00:00:00Z or 36h (ago)."`
-	Log        []string `placeholder:"LOG" help:"Log to subscribe to, such as ordering; by default all that the service reacts to."`
+	Log        []string `placeholder:"LOG" help:"Log to subscribe to, such as {log}; by default all that the service reacts to."`
 	New        bool     `help:"The service is not in this program yet; make room for it."`
 }
 
@@ -29,9 +29,9 @@ A time means the log as it was at that moment: what was recorded later is handle
 
 Examples:
 
-  courante subscriber add analytics --new --log ordering --log payment --from start
+  courante subscriber add analytics --new --from start
   courante subscriber add notification --from now          # after it was retired
-  courante subscriber add search --new --log ordering --from 720h`
+  courante subscriber add search --new --log {log} --from 720h`
 }
 
 // subscribed is an act on a subscription as --json prints it.
@@ -45,7 +45,7 @@ type subscribed struct {
 }
 
 // Run records where the service begins on each log.
-func (c *subscriberAddCommand) Run(ctx context.Context, p *program) error {
+func (c *subscriberAddCommand) Run(ctx context.Context, p *Program) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
@@ -78,10 +78,10 @@ func (c *subscriberAddCommand) Run(ctx context.Context, p *program) error {
 		if err := courante.AddSubscriber(ctx, subscriber, log, places[log], done.By); err != nil {
 			return err
 		}
-		if p.globals.JSON {
-			err = p.printJSON(done)
+		if p.Globals.JSON {
+			err = p.PrintJSON(done)
 		} else {
-			_, err = fmt.Fprintf(p.stdout, "%s begins on log %s at %s, once it runs.\n", c.Subscriber, log, done.From)
+			_, err = fmt.Fprintf(p.Stdout, "%s begins on log %s at %s, once it runs.\n", c.Subscriber, log, done.From)
 		}
 		if err != nil {
 			return err
@@ -99,14 +99,14 @@ func (c *subscriberAddCommand) logs(ctx context.Context, v *visitor) ([]string, 
 			return nil, err
 		}
 		if !contains(registered, c.Subscriber) {
-			return nil, usageError{fmt.Errorf("there is no service %q in this program; there are: %s.\nIf it is one that will come, add --new", c.Subscriber, strings.Join(names(v.names()), ", "))}
+			return nil, UsageError{fmt.Errorf("there is no service %q in this program; there are: %s.\nIf it is one that will come, add --new", c.Subscriber, strings.Join(names(v.names()), ", "))}
 		}
 	}
 	switch {
 	case len(c.Log) > 0:
 		return c.Log, nil
 	case len(sources) == 0:
-		return nil, usageError{fmt.Errorf("say which logs with --log: this program does not know what %s reacts to", c.Subscriber)}
+		return nil, UsageError{fmt.Errorf("say which logs with --log: this program does not know what %s reacts to", c.Subscriber)}
 	}
 	return sources, nil
 }
@@ -142,7 +142,7 @@ func placeOf(ctx context.Context, source *postgres.Store, from string) (courante
 	}
 	t, err := parseMoment(from, time.Now())
 	if err != nil {
-		return courante.Cursor{}, usageError{err}
+		return courante.Cursor{}, UsageError{err}
 	}
 	return source.At(ctx, t)
 }
@@ -182,11 +182,11 @@ func (subscriberRetireCommand) Help() string {
 Examples:
 
   courante subscriber retire analytics
-  courante subscriber retire notification --log payment --discard`
+  courante subscriber retire {subscriber} --log {log} --discard`
 }
 
 // Run retires the service from each log.
-func (c *subscriberRetireCommand) Run(ctx context.Context, p *program) error {
+func (c *subscriberRetireCommand) Run(ctx context.Context, p *Program) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
@@ -203,7 +203,7 @@ func (c *subscriberRetireCommand) Run(ctx context.Context, p *program) error {
 		}
 	}
 	if len(logs) == 0 {
-		return usageError{fmt.Errorf("%s subscribes to nothing; see: courante subscriber list", c.Subscriber)}
+		return UsageError{fmt.Errorf("%s subscribes to nothing; see: courante subscriber list", c.Subscriber)}
 	}
 	for _, log := range logs {
 		if err := c.retire(ctx, p, v, subscriber, log); err != nil {
@@ -213,7 +213,7 @@ func (c *subscriberRetireCommand) Run(ctx context.Context, p *program) error {
 	return nil
 }
 
-func (c *subscriberRetireCommand) retire(ctx context.Context, p *program, v *visitor, subscriber *postgres.Store, log string) error {
+func (c *subscriberRetireCommand) retire(ctx context.Context, p *Program, v *visitor, subscriber *postgres.Store, log string) error {
 	source, err := v.anyLog(ctx, log)
 	if err != nil {
 		return err
@@ -230,34 +230,34 @@ func (c *subscriberRetireCommand) retire(ctx context.Context, p *program, v *vis
 		printParked(p, parked.Messages)
 		return fmt.Errorf("%w, of %s on log %s: nobody would ever handle them.\nResolve them first, or retire it all the same: courante subscriber retire %s --log %s --discard", parked, c.Subscriber, log, c.Subscriber, log)
 	case errors.Is(err, courante.ErrNotFound):
-		return usageError{fmt.Errorf("%s does not subscribe to %s; see: courante subscriber list", c.Subscriber, log)}
+		return UsageError{fmt.Errorf("%s does not subscribe to %s; see: courante subscriber list", c.Subscriber, log)}
 	case err != nil:
 		return err
 	}
-	if done.Discarded = len(discarded); p.globals.JSON {
-		return p.printJSON(done)
+	if done.Discarded = len(discarded); p.Globals.JSON {
+		return p.PrintJSON(done)
 	}
 	if len(discarded) > 0 {
 		printParked(p, discarded)
-		fmt.Fprintln(p.stdout, "These messages were discarded.")
+		fmt.Fprintln(p.Stdout, "These messages were discarded.")
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s is retired from log %s. To have it begin again: courante subscriber add %s --log %s --from now\n", c.Subscriber, log, c.Subscriber, log)
+	_, err = fmt.Fprintf(p.Stdout, "%s is retired from log %s. To have it begin again: courante subscriber add %s --log %s --from now\n", c.Subscriber, log, c.Subscriber, log)
 	return err
 }
 
-func printParked(p *program, list []courante.Parked) {
-	if p.globals.JSON {
+func printParked(p *Program, list []courante.Parked) {
+	if p.Globals.JSON {
 		return
 	}
-	t := newTable("ID", "KEY", "EVENT", "REACTION", "TRIED", "CAUSE")
+	t := NewTable("ID", "KEY", "EVENT", "REACTION", "TRIED", "CAUSE")
 	for _, m := range list {
 		cause, _, _ := strings.Cut(m.Cause, "\n")
 		if cause == "" {
 			cause = "waits behind another of its key"
 		}
-		t.row(fmt.Sprint(m.ID), m.Key, m.Event.ID(), m.Reaction, fmt.Sprint(m.Attempts), cause)
+		t.Row(fmt.Sprint(m.ID), m.Key, m.Event.ID(), m.Reaction, fmt.Sprint(m.Attempts), cause)
 	}
-	t.write(p.stdout)
+	t.Write(p.Stdout)
 }
 
 // whoami is who decides, for the record.

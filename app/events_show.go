@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bytes"
@@ -24,13 +24,13 @@ func (eventsShowCommand) Help() string {
 
 Examples:
 
-  courante events show ordering/order:first@1
-  courante events show order:first
-  courante events show order:first --json`
+  courante events show {log}/{stream}@1
+  courante events show {stream}
+  courante events show {stream} --json`
 }
 
 // Run prints an event or a stream.
-func (c *eventsShowCommand) Run(ctx context.Context, p *program) error {
+func (c *eventsShowCommand) Run(ctx context.Context, p *Program) error {
 	id, err := parseEventID(c.What)
 	if err != nil {
 		return err
@@ -47,14 +47,14 @@ func (c *eventsShowCommand) Run(ctx context.Context, p *program) error {
 	if len(events) == 0 {
 		return fmt.Errorf("there is no %s.\nSee what there is with: courante events tail --from start --no-follow", c.What)
 	}
-	if id.version > 0 && !p.globals.JSON {
-		return v.explain(ctx, p.stdout, &events[0])
+	if id.version > 0 && !p.Globals.JSON {
+		return v.explain(ctx, p.Stdout, &events[0])
 	}
 	for i := range events {
-		if p.globals.JSON {
-			err = p.printJSON(lineOf(&events[i]))
+		if p.Globals.JSON {
+			err = p.PrintJSON(lineOf(&events[i]))
 		} else {
-			err = printEvent(p.stdout, &events[i])
+			err = printEvent(p.Stdout, &events[i])
 		}
 		if err != nil {
 			return err
@@ -79,11 +79,11 @@ func parseEventID(text string) (id eventID, err error) {
 		version := id.stream[at+1:]
 		id.stream = id.stream[:at]
 		if id.version, err = strconv.ParseInt(version, 10, 64); err != nil || id.version < 1 {
-			return id, usageError{fmt.Errorf("%q is no version: versions count from 1", version)}
+			return id, UsageError{fmt.Errorf("%q is no version: versions count from 1", version)}
 		}
 	}
 	if !strings.Contains(id.stream, ":") {
-		return id, usageError{fmt.Errorf("%q is neither a stream, such as order:first, nor an event, such as ordering/order:first@1", text)}
+		return id, UsageError{fmt.Errorf("%q is neither a stream, such as order:first, nor an event, such as ordering/order:first@1", text)}
 	}
 	return id, nil
 }
@@ -185,25 +185,25 @@ func sentence(causation string) string {
 
 func printEvent(w io.Writer, e *courante.Event) error {
 	fmt.Fprintf(w, "  %s\n", e.Type)
-	t := newTable("    id", e.ID())
-	t.row("    time", e.Time.Local().Format("2006-01-02 15:04:05.000000 MST"))
-	t.row("    correlation", e.Correlation)
-	t.row("    caused by", sentence(e.Causation))
+	t := NewTable("    id", e.ID())
+	t.Row("    time", e.Time.Local().Format("2006-01-02 15:04:05.000000 MST"))
+	t.Row("    correlation", e.Correlation)
+	t.Row("    caused by", sentence(e.Causation))
 	if id := traceID(e.Trace); id != "" {
-		t.row("    trace", id)
+		t.Row("    trace", id)
 	}
 	if n := e.Notes; n != nil {
 		for _, d := range n.Set {
-			t.row("    deadline set", d.Name+" at "+d.Due.Local().Format("15:04:05.000"))
+			t.Row("    deadline set", d.Name+" at "+d.Due.Local().Format("15:04:05.000"))
 		}
 		for _, name := range n.Clear {
-			t.row("    deadline met", name)
+			t.Row("    deadline met", name)
 		}
 		for _, r := range n.Ask {
-			t.row("    effect asked", r.Effect)
+			t.Row("    effect asked", r.Effect)
 		}
 	}
-	t.write(w)
+	t.Write(w)
 	var data bytes.Buffer
 	if err := json.Indent(&data, e.Data, "    ", "  "); err != nil {
 		return fmt.Errorf("data of %s: %w", e.ID(), err)

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -7,20 +7,22 @@ import (
 	"unicode/utf8"
 )
 
-// table is aligned text for people. It ends lines where the text ends, so that
+// Table is aligned text for people. It ends lines where the text ends, so that
 // copying a line copies no spaces.
-type table struct {
+type Table struct {
 	rows   [][]string
 	widths []int
 }
 
-func newTable(heads ...string) *table {
-	t := &table{}
-	t.row(heads...)
+// NewTable begins a table with its heads.
+func NewTable(heads ...string) *Table {
+	t := &Table{}
+	t.Row(heads...)
 	return t
 }
 
-func (t *table) row(cells ...string) {
+// Row adds a row.
+func (t *Table) Row(cells ...string) {
 	for i, c := range cells {
 		if i == len(t.widths) {
 			t.widths = append(t.widths, 0)
@@ -30,7 +32,8 @@ func (t *table) row(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
-func (t *table) write(w io.Writer) {
+// Write prints the table.
+func (t *Table) Write(w io.Writer) {
 	for _, row := range t.rows {
 		var b strings.Builder
 		for i, c := range row {

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -20,17 +20,17 @@ Examples:
 }
 
 // Run prints one line an event type and receiver.
-func (routesCommand) Run(p *program) error {
-	routes := courante.Routes(declaredShop(), 0)
-	if p.globals.JSON {
+func (routesCommand) Run(p *Program) error {
+	routes := courante.Routes(p.app.Declare(), 0)
+	if p.Globals.JSON {
 		for _, r := range routes {
-			if err := p.printJSON(r); err != nil {
+			if err := p.PrintJSON(r); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	t := newTable("EVENT", "FROM", "NEED", "BY", "TO", "LANES", "DOES")
+	t := NewTable("EVENT", "FROM", "NEED", "BY", "TO", "LANES", "DOES")
 	var reasons []string
 	for _, r := range routes {
 		if why := fmt.Sprintf("%-9s %-4s %s", r.Need, r.Transport, general(r)); !contains(reasons, why) {
@@ -38,17 +38,17 @@ func (routesCommand) Run(p *program) error {
 		}
 		lead := []string{r.Name, r.From, r.Need.String(), r.Transport}
 		if len(r.To) == 0 {
-			t.row(append(lead, "-", "", "")...)
+			t.Row(append(lead, "-", "", "")...)
 		}
 		for _, to := range r.To {
-			t.row(append(lead, to.Service, fmt.Sprint(to.Lanes), strings.Join(to.Steps, "; "))...)
+			t.Row(append(lead, to.Service, fmt.Sprint(to.Lanes), strings.Join(to.Steps, "; "))...)
 			lead = []string{"", "", "", ""} // said once
 		}
 	}
-	t.write(p.stdout)
-	fmt.Fprint(p.stdout, "\nWHY\n")
+	t.Write(p.Stdout)
+	fmt.Fprint(p.Stdout, "\nWHY\n")
 	for _, why := range reasons {
-		fmt.Fprintln(p.stdout, why)
+		fmt.Fprintln(p.Stdout, why)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -22,10 +22,10 @@ func (subscriberCommand) Help() string {
 	return `Examples:
 
   courante subscriber list
-  courante subscriber add analytics --new --log ordering --from now
+  courante subscriber add analytics --new --log {log} --from now
   courante subscriber retire analytics
-  courante subscriber repair payment --log ordering --dry-run
-  courante subscriber repair payment --log ordering --to last-common`
+  courante subscriber repair {subscriber} --log {log} --dry-run
+  courante subscriber repair {subscriber} --log {log} --to last-common`
 }
 
 type subscriberListCommand struct{}
@@ -66,13 +66,13 @@ const (
 )
 
 // Run prints a line a lane.
-func (subscriberListCommand) Run(ctx context.Context, p *program) error {
+func (subscriberListCommand) Run(ctx context.Context, p *Program) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	t := newTable("SUBSCRIBER", "LOG", "LANE", "AT", "PENDING", "LAG", "")
+	t := NewTable("SUBSCRIBER", "LOG", "LANE", "AT", "PENDING", "LAG", "")
 	stores, err := v.all(ctx)
 	if err != nil {
 		return err
@@ -84,28 +84,28 @@ func (subscriberListCommand) Run(ctx context.Context, p *program) error {
 				return err
 			}
 			for _, l := range places {
-				if p.globals.JSON {
-					if err := p.printJSON(l); err != nil {
+				if p.Globals.JSON {
+					if err := p.PrintJSON(l); err != nil {
 						return err
 					}
 					continue
 				}
 				if l.State == laneActive {
-					t.row(l.Subscriber, l.Log, fmt.Sprintf("%d of %d", l.Lane+1, l.Lanes), l.Cursor, l.pending(), l.lag(), l.verdict())
+					t.Row(l.Subscriber, l.Log, fmt.Sprintf("%d of %d", l.Lane+1, l.Lanes), l.Cursor, l.pending(), l.lag(), l.verdict())
 				} else {
-					t.row(l.Subscriber, l.Log, "-", l.Cursor, "-", "-", l.verdict())
+					t.Row(l.Subscriber, l.Log, "-", l.Cursor, "-", "-", l.verdict())
 				}
 			}
 		}
 	}
-	if !p.globals.JSON {
-		t.write(p.stdout)
+	if !p.Globals.JSON {
+		t.Write(p.Stdout)
 	}
 	return nil
 }
 
 func (l lanePlace) pending() string {
-	text := thousands(l.Pending)
+	text := Thousands(l.Pending)
 	if l.More {
 		text += "+"
 	}
@@ -116,7 +116,7 @@ func (l lanePlace) lag() string {
 	if l.Pending == 0 {
 		return "-"
 	}
-	return short(time.Duration(l.LagSeconds * float64(time.Second)))
+	return Short(time.Duration(l.LagSeconds * float64(time.Second)))
 }
 
 func (l lanePlace) verdict() string {
@@ -201,8 +201,8 @@ func (l *lanePlace) count(ctx context.Context, source courante.Store, epoch cour
 }
 
 type subscriberRepairCommand struct {
-	Subscriber string `arg:"" help:"Service that stopped, such as payment."`
-	Log        string `required:"" placeholder:"LOG" help:"Log that it stopped on, such as ordering."`
+	Subscriber string `arg:"" help:"Service that stopped, such as {subscriber}."`
+	Log        string `required:"" placeholder:"LOG" help:"Log that it stopped on, such as {log}."`
 	To         string `enum:",last-common,start,now" default:"" placeholder:"PLACE" help:"Where to go on: last-common, start or now."`
 	DryRun     bool   `help:"Say what is known, and change nothing."`
 	Force      bool   `help:"Move it although it is not broken."`
@@ -220,12 +220,12 @@ What the subscriber did on account of the lost events stays done in every case. 
 
 Examples:
 
-  courante subscriber repair payment --log ordering --dry-run
-  courante subscriber repair payment --log ordering --to last-common`
+  courante subscriber repair {subscriber} --log {log} --dry-run
+  courante subscriber repair {subscriber} --log {log} --to last-common`
 }
 
 // Run says where the lanes are, and moves them if it was told where to.
-func (c *subscriberRepairCommand) Run(ctx context.Context, p *program) error {
+func (c *subscriberRepairCommand) Run(ctx context.Context, p *Program) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
@@ -241,7 +241,7 @@ func (c *subscriberRepairCommand) Run(ctx context.Context, p *program) error {
 	}
 	plan, err := subscriber.PlanRepair(ctx, source)
 	if errors.Is(err, courante.ErrNotFound) {
-		return usageError{fmt.Errorf("%s does not subscribe to %s; see: courante subscriber list", c.Subscriber, c.Log)}
+		return UsageError{fmt.Errorf("%s does not subscribe to %s; see: courante subscriber list", c.Subscriber, c.Log)}
 	}
 	if err != nil {
 		return err
@@ -251,15 +251,15 @@ func (c *subscriberRepairCommand) Run(ctx context.Context, p *program) error {
 	case c.DryRun:
 		return nil
 	case !plan.Broken() && !c.Force:
-		p.println("Nothing is broken, so nothing was changed. To move it all the same, add --force.")
+		p.Println("Nothing is broken, so nothing was changed. To move it all the same, add --force.")
 		return nil
 	case c.To == "":
-		return usageError{errors.New("nothing was changed: say where to go on with --to last-common, --to start or --to now.\nWhat each means: courante subscriber repair --help")}
+		return UsageError{errors.New("nothing was changed: say where to go on with --to last-common, --to start or --to now.\nWhat each means: courante subscriber repair --help")}
 	}
 	if err := plan.Apply(ctx, postgres.RepairTo(c.To)); err != nil {
 		return err
 	}
-	p.println(fmt.Sprintf("%s goes on at %s of log %s. Stop and start \"courante up\" for it to take effect.", c.Subscriber, c.To, c.Log))
+	p.Println(fmt.Sprintf("%s goes on at %s of log %s. Stop and start \"courante up\" for it to take effect.", c.Subscriber, c.To, c.Log))
 	return nil
 }
 
@@ -273,20 +273,20 @@ type repairLine struct {
 	Head       string `json:"head"`
 }
 
-func (c *subscriberRepairCommand) print(p *program, plan *postgres.Repair) {
-	t := newTable("LANE", "AT", "LAST COMMON", "END OF LOG", "")
+func (c *subscriberRepairCommand) print(p *Program, plan *postgres.Repair) {
+	t := NewTable("LANE", "AT", "LAST COMMON", "END OF LOG", "")
 	for _, l := range plan.Lanes {
 		line := repairLine{Lane: l.Last.K, Epoch: l.Last.Epoch, Cursor: l.Last.Cursor.String(), LastCommon: l.LastCommon.String(), Head: plan.Head.String()}
 		if l.Broken != nil {
 			line.Broken = l.Broken.Reason
 		}
-		if p.globals.JSON {
-			_ = p.printJSON(line)
+		if p.Globals.JSON {
+			_ = p.PrintJSON(line)
 			continue
 		}
-		t.row(fmt.Sprint(line.Lane+1), line.Cursor, line.LastCommon, line.Head, line.Broken)
+		t.Row(fmt.Sprint(line.Lane+1), line.Cursor, line.LastCommon, line.Head, line.Broken)
 	}
-	if !p.globals.JSON {
-		t.write(p.stdout)
+	if !p.Globals.JSON {
+		t.Write(p.Stdout)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -26,13 +26,13 @@ func (logCommand) Help() string {
 Examples:
 
   courante log parts
-  courante log detach ordering 1
-  pg_dump -t ordering.event_1 ... > ordering-1.sql     # archive it, then drop the table
-  courante log attach ordering 1                       # it is needed again`
+  courante log detach {log} 1
+  pg_dump -t {log}.event_1 ... > {log}-1.sql     # archive it, then drop the table
+  courante log attach {log} 1                       # it is needed again`
 }
 
 type logPartsCommand struct {
-	Log string `arg:"" optional:"" help:"Only this log, such as ordering."`
+	Log string `arg:"" optional:"" help:"Only this log, such as {log}."`
 }
 
 // Help teaches by example.
@@ -42,7 +42,7 @@ func (logPartsCommand) Help() string {
 Examples:
 
   courante log parts
-  courante log parts ordering --json | jq 'select(.state == "sealed" and .behind == [])'`
+  courante log parts {log} --json | jq 'select(.state == "sealed" and .behind == [])'`
 }
 
 // logPart is a part as --json prints it.
@@ -78,7 +78,7 @@ func partOf(log string, u postgres.PartUsage) logPart {
 }
 
 // Run prints a line a part.
-func (c *logPartsCommand) Run(ctx context.Context, p *program) error {
+func (c *logPartsCommand) Run(ctx context.Context, p *Program) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func (c *logPartsCommand) Run(ctx context.Context, p *program) error {
 		}
 		stores = []*postgres.Store{only}
 	}
-	t := newTable("LOG", "PART", "STATE", "EVENTS", "TICKS", "SIZE", "FROM", "TO", "BEHIND")
+	t := NewTable("LOG", "PART", "STATE", "EVENTS", "TICKS", "SIZE", "FROM", "TO", "BEHIND")
 	for _, store := range stores {
 		usages, err := store.PartUsages(ctx)
 		if err != nil {
@@ -103,8 +103,8 @@ func (c *logPartsCommand) Run(ctx context.Context, p *program) error {
 		}
 		for _, u := range usages {
 			l := partOf(store.Log(), u)
-			if p.globals.JSON {
-				if err := p.printJSON(l); err != nil {
+			if p.Globals.JSON {
+				if err := p.PrintJSON(l); err != nil {
 					return err
 				}
 				continue
@@ -113,12 +113,12 @@ func (c *logPartsCommand) Run(ctx context.Context, p *program) error {
 			if l.To != nil {
 				to = l.To.Local().Format(time.DateTime)
 			}
-			t.row(l.Log, fmt.Sprint(l.Part), l.State, thousands(int(l.Events)), thousands(int(l.Ticks)), byteSize(l.Bytes).String(),
+			t.Row(l.Log, fmt.Sprint(l.Part), l.State, Thousands(int(l.Events)), Thousands(int(l.Ticks)), byteSize(l.Bytes).String(),
 				l.From.Local().Format(time.DateTime), to, behind(l.Behind))
 		}
 	}
-	if !p.globals.JSON {
-		t.write(p.stdout)
+	if !p.Globals.JSON {
+		t.Write(p.Stdout)
 	}
 	return nil
 }
@@ -139,20 +139,20 @@ func behind(lanes []string) string {
 
 // partArgs name a part on the command line.
 type partArgs struct {
-	Log  string `arg:"" help:"Log, such as ordering."`
+	Log  string `arg:"" help:"Log, such as {log}."`
 	Part string `arg:"" help:"Number of the part; see: courante log parts."`
 }
 
 // change does something to the part, and prints it as it is then.
-func (c *partArgs) change(ctx context.Context, p *program, do func(v *visitor, s *postgres.Store, n int) error) error {
+func (c *partArgs) change(ctx context.Context, p *Program, do func(v *visitor, s *postgres.Store, n int) error) error {
 	n, err := strconv.Atoi(c.Part)
 	if err != nil || n < 1 {
-		return usageError{fmt.Errorf("%q is no part: they count from 1; see: courante log parts %s", c.Part, c.Log)}
+		return UsageError{fmt.Errorf("%q is no part: they count from 1; see: courante log parts %s", c.Part, c.Log)}
 	}
 	return changeLog(ctx, p, c.Log, func(v *visitor, s *postgres.Store) (int, error) { return n, do(v, s, n) })
 }
 
-func changeLog(ctx context.Context, p *program, log string, do func(v *visitor, s *postgres.Store) (int, error)) error {
+func changeLog(ctx context.Context, p *Program, log string, do func(v *visitor, s *postgres.Store) (int, error)) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
@@ -171,24 +171,24 @@ func changeLog(ctx context.Context, p *program, log string, do func(v *visitor, 
 		return err
 	}
 	l := partOf(log, usages[n-1])
-	if p.globals.JSON {
-		return p.printJSON(l)
+	if p.Globals.JSON {
+		return p.PrintJSON(l)
 	}
-	_, err = fmt.Fprintf(p.stdout, "Part %d of log %s is %s: %s events, %s.\n", n, log, l.State, thousands(int(l.Events)), byteSize(l.Bytes))
+	_, err = fmt.Fprintf(p.Stdout, "Part %d of log %s is %s: %s events, %s.\n", n, log, l.State, Thousands(int(l.Events)), byteSize(l.Bytes))
 	return err
 }
 
 type logCloseCommand struct {
-	Log string `arg:"" help:"Log, such as ordering."`
+	Log string `arg:"" help:"Log, such as {log}."`
 }
 
 // Help teaches by example.
 func (logCloseCommand) Help() string {
-	return "Waits for the writers in flight; appends go on in the next part.\n\nExamples:\n\n  courante log close ordering"
+	return "Waits for the writers in flight; appends go on in the next part.\n\nExamples:\n\n  courante log close {log}"
 }
 
 // Run closes the open part.
-func (c *logCloseCommand) Run(ctx context.Context, p *program) error {
+func (c *logCloseCommand) Run(ctx context.Context, p *Program) error {
 	return changeLog(ctx, p, c.Log, func(_ *visitor, s *postgres.Store) (int, error) { return s.ClosePart(ctx) })
 }
 
@@ -196,11 +196,11 @@ type logSealCommand struct{ partArgs }
 
 // Help teaches by example.
 func (logSealCommand) Help() string {
-	return "Rewrites the part, so it needs as much room on the disk again for a while. Readers see the same log before, meanwhile and after. Parts are sealed in the order of their numbers.\n\nExamples:\n\n  courante log seal ordering 1"
+	return "Rewrites the part, so it needs as much room on the disk again for a while. Readers see the same log before, meanwhile and after. Parts are sealed in the order of their numbers.\n\nExamples:\n\n  courante log seal {log} 1"
 }
 
 // Run seals the part.
-func (c *logSealCommand) Run(ctx context.Context, p *program) error {
+func (c *logSealCommand) Run(ctx context.Context, p *Program) error {
 	return c.change(ctx, p, func(_ *visitor, s *postgres.Store, n int) error { return s.SealPart(ctx, n) })
 }
 
@@ -214,13 +214,13 @@ It takes a while, because a snapshot is written of every stream that has none. P
 
 Examples:
 
-  courante log detach ordering 1
-  pg_dump "$COURANTE_POSTGRES_URL" -t ordering.event_1 -Fc -f ordering-1.dump
-  psql "$COURANTE_POSTGRES_URL" -c 'drop table ordering.event_1'`
+  courante log detach {log} 1
+  pg_dump "$COURANTE_POSTGRES_URL" -t {log}.event_1 -Fc -f {log}-1.dump
+  psql "$COURANTE_POSTGRES_URL" -c 'drop table {log}.event_1'`
 }
 
 // Run detaches the part.
-func (c *logDetachCommand) Run(ctx context.Context, p *program) error {
+func (c *logDetachCommand) Run(ctx context.Context, p *Program) error {
 	return c.change(ctx, p, func(v *visitor, s *postgres.Store, n int) error {
 		svc := courante.NewService(c.Log) // of another program: it knows no states
 		for _, m := range v.mounts {
@@ -229,8 +229,8 @@ func (c *logDetachCommand) Run(ctx context.Context, p *program) error {
 			}
 		}
 		table, err := s.DetachPart(ctx, n, svc)
-		if err == nil && !p.globals.JSON {
-			p.println("Its table is " + strings.ReplaceAll(table, `"`, "") + ".")
+		if err == nil && !p.Globals.JSON {
+			p.Println("Its table is " + strings.ReplaceAll(table, `"`, "") + ".")
 		}
 		return err
 	})
@@ -244,11 +244,11 @@ func (logAttachCommand) Help() string {
 
 Examples:
 
-  pg_restore -d "$COURANTE_POSTGRES_URL" ordering-1.dump
-  courante log attach ordering 1`
+  pg_restore -d "$COURANTE_POSTGRES_URL" {log}-1.dump
+  courante log attach {log} 1`
 }
 
 // Run attaches the part.
-func (c *logAttachCommand) Run(ctx context.Context, p *program) error {
+func (c *logAttachCommand) Run(ctx context.Context, p *Program) error {
 	return c.change(ctx, p, func(_ *visitor, s *postgres.Store, n int) error { return s.AttachPart(ctx, n) })
 }

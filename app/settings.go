@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ import (
 //	payment_deadline: 5s
 //	postgres_url: postgres://courante@db/courante
 type settings struct {
-	globals *globals
+	globals *Globals
 	values  map[string]any
 	loaded  bool
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -16,34 +17,31 @@ import (
 	"github.com/courante-dev/courante/internal/telemetry"
 )
 
-// Exit codes.
+// Exit codes of a program.
 const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
+	ExitOK     = 0
+	ExitFailed = 1
+	ExitUsage  = 2
 )
 
 // cli is the command line. Flags that several commands share are in the
 // globals; what a flag is called in the environment stands beside it.
 type cli struct {
-	globals
+	Globals
 
 	Up         upCommand         `cmd:"" group:"run" help:"Run everything in one process, on an embedded PostgreSQL."`
-	Replay     replayCommand     `cmd:"" group:"run" help:"Send recorded orders to the running system and account for every line."`
 	Migrate    migrateCommand    `cmd:"" group:"run" help:"Bring the database up to date before a new version starts, or say what that would do."`
 	Events     eventsCommand     `cmd:"" group:"look" help:"Watch events, or look at one and what it led to."`
 	Saga       sagaCommand       `cmd:"" group:"look" help:"Check the sagas, draw them, or see where one stands."`
 	Routes     routesCommand     `cmd:"" group:"look" help:"Show who emits which event, who receives it, by which transport and why."`
 	Schema     schemaCommand     `cmd:"" group:"look" help:"Write down what events look like, or check the code against what was written down."`
-	Verify     verifyCommand     `cmd:"" group:"look" help:"Look whether everything that was written adds up."`
 	Subscriber subscriberCommand `cmd:"" group:"mend" help:"See how far subscribers are; add, retire or repair one."`
 	Log        logCommand        `cmd:"" group:"mend" help:"See the parts of the logs; close, seal, detach or attach one."`
-	Bench      benchCommand      `cmd:"" group:"measure" help:"Measure the engine beside what the database could do at most."`
 	Version    versionCommand    `cmd:"" group:"measure" help:"Print the version and what it runs on."`
 }
 
-// globals are the flags of every command.
-type globals struct {
+// Globals are the flags of every command.
+type Globals struct {
 	JSON      bool        `name:"json" help:"Print JSON for programs instead of text for people."`
 	Data      string      `placeholder:"DIR" default:"./courante-data" env:"COURANTE_DATA" help:"Folder of the embedded system, by default ${default} (${env})."`
 	Config    string      `placeholder:"FILE" env:"COURANTE_CONFIG" help:"YAML file with settings, named like the flags (${env})."`
@@ -55,29 +53,36 @@ type globals struct {
 	PostgresURL string `kong:"-"`
 }
 
-// program is one run of the command line.
-type program struct {
-	stdout, stderr io.Writer
-	globals        *globals
-	log            *slog.Logger
+// Program is one run of the command line: what a command needs beside its own
+// flags.
+type Program struct {
+	Stdout, Stderr io.Writer
+	Globals        *Globals
+	Log            *slog.Logger
+
+	app      *App
+	commands *regexp.Regexp // "courante NAME", of the commands that there are
 }
 
-// errReported fails a command whose output has said why.
-var errReported = errors.New("reported")
+// ErrReported fails a command whose output has said why.
+var ErrReported = errors.New("reported")
 
-// usageError is a mistake in how the command was called.
-type usageError struct{ error }
+// UsageError is a mistake in how the command was called.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+func (e UsageError) Unwrap() error { return e.Err }
 
 // run runs one command line and returns its exit code. Errors are printed
 // here, once, with what to do about them and never with a stack trace.
-func (p *program) run(ctx context.Context, given []string) (code int) {
+func (p *Program) run(ctx context.Context, given []string) (code int) {
 	defer func() {
 		// kong's help ends by calling its exit function, which must not return.
 		switch v := recover().(type) {
 		case nil:
 		case helped:
 			if code = int(v); len(given) == 0 {
-				code = exitUsage
+				code = ExitUsage
 			}
 		default:
 			panic(v)
@@ -86,7 +91,7 @@ func (p *program) run(ctx context.Context, given []string) (code int) {
 	var c cli
 	parser, err := p.parser(&c)
 	if err != nil {
-		return p.fail(err, exitFailed)
+		return p.fail(err, ExitFailed)
 	}
 	args := given
 	if len(args) == 0 {
@@ -94,49 +99,57 @@ func (p *program) run(ctx context.Context, given []string) (code int) {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return p.fail(usageHint(err), exitUsage)
+		return p.fail(p.usageHint(err), ExitUsage)
 	}
-	p.globals = &c.globals
-	p.log = p.logger(parsed.Command())
+	p.Globals = &c.Globals
+	p.Log = p.logger(parsed.Command())
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(p)
-	var usage usageError
+	var usage UsageError
 	switch {
 	case err == nil:
-		return exitOK
-	case errors.Is(err, errReported):
-		return exitFailed
+		return ExitOK
+	case errors.Is(err, ErrReported):
+		return ExitFailed
 	case errors.As(err, &usage):
-		return p.fail(err, exitUsage)
+		return p.fail(err, ExitUsage)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		return exitOK // the person at the keyboard ended it
+		return ExitOK // the person at the keyboard ended it
 	}
-	return p.fail(err, exitFailed)
+	return p.fail(err, ExitFailed)
 }
 
 // helped is the exit code with which the help ends.
 type helped int
 
-func (p *program) parser(c *cli) (*kong.Kong, error) {
-	settings := &settings{globals: &c.globals}
-	return kong.New(c,
-		kong.Name("courante"),
-		kong.Description("Services that dance to events: a framework, and a shop built on it.\n\n"+
-			"Begin with \"courante up\". Every flag can also be set by its COURANTE_ variable, or in a YAML file (--config). "+
+func (p *Program) parser(c *cli) (*kong.Kong, error) {
+	settings := &settings{globals: &c.Globals}
+	if p.app.Flags != nil {
+		c.Up.Own = kong.Plugins{p.app.Flags}
+	}
+	options := []kong.Option{
+		kong.Name(p.app.Name),
+		kong.Description(p.app.About + "\n\n" +
+			"Begin with \"courante up\". Every flag can also be set by its COURANTE_ variable, or in a YAML file (--config). " +
 			"COURANTE_POSTGRES_URL names a PostgreSQL of your own to use instead of the embedded one."),
-		kong.Writers(p.stdout, p.stderr),
+		kong.Writers(p.Stdout, p.Stderr),
 		kong.Exit(func(code int) { panic(helped(code)) }),
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "run", Title: "Run"}, {Key: "look", Title: "Look"}, {Key: "mend", Title: "Mend"}, {Key: "measure", Title: "Measure"},
 		}),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Resolvers(settings),
-	)
+		kong.PostBuild(p.learn),
+	}
+	for _, own := range p.app.Commands {
+		options = append(options, kong.DynamicCommand(own.Name, own.Help, own.Group, own.Value))
+	}
+	return kong.New(c, options...)
 }
 
 // usageHint adds to a mistake on the command line where to read on.
-func usageHint(err error) error {
-	command := "courante"
+func (p *Program) usageHint(err error) error {
+	command := p.app.Name
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		command = parse.Context.Model.Name
@@ -149,45 +162,46 @@ func usageHint(err error) error {
 	return fmt.Errorf("%w\nSee: %s --help", err, command)
 }
 
-func (p *program) fail(err error, code int) int {
-	fmt.Fprintf(p.stderr, "courante: %s\n", strings.TrimSpace(err.Error()))
+func (p *Program) fail(err error, code int) int {
+	fmt.Fprintf(p.Stderr, "%s: %s\n", p.app.Name, strings.TrimSpace(p.own(err.Error())))
 	return code
 }
 
-// println tells the person at the keyboard something that is no result.
-func (p *program) println(text string) { fmt.Fprintln(p.stderr, text) }
+// Println tells the person at the keyboard something that is no result.
+func (p *Program) Println(text string) { fmt.Fprintln(p.Stderr, p.own(text)) }
 
-// printJSON writes a value as one line.
-func (p *program) printJSON(v any) error {
-	enc := json.NewEncoder(p.stdout)
+// PrintJSON writes a value as one line.
+func (p *Program) PrintJSON(v any) error {
+	enc := json.NewEncoder(p.Stdout)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
 
-// progress tells the person at the keyboard how far a long command is. Its
+// Progress tells the person at the keyboard how far a long command is. Its
 // result is on standard output, so this disturbs no program that reads it.
-func (p *program) progress(format string, args ...any) {
-	p.println("  " + fmt.Sprintf(format, args...))
+func (p *Program) Progress(format string, args ...any) {
+	p.Println("  " + fmt.Sprintf(format, args...))
 }
 
 // logger logs what up does; of a tool that ends by itself, only what goes wrong.
-func (p *program) logger(command string) *slog.Logger {
+func (p *Program) logger(command string) *slog.Logger {
 	level := slog.LevelWarn
 	if command == "up" {
 		level = slog.LevelInfo
 	}
-	if p.globals.LogLevel != nil {
-		level = *p.globals.LogLevel
+	if p.Globals.LogLevel != nil {
+		level = *p.Globals.LogLevel
 	}
-	terminal := isTerminal(p.stderr)
-	text := p.globals.LogFormat == "text" || p.globals.LogFormat == "auto" && terminal
-	return telemetry.NewLogger(p.stderr, telemetry.LogConfig{
-		Service: "courante", Version: version().Version, Level: level,
+	terminal := IsTerminal(p.Stderr)
+	text := p.Globals.LogFormat == "text" || p.Globals.LogFormat == "auto" && terminal
+	return telemetry.NewLogger(p.Stderr, telemetry.LogConfig{
+		Service: p.app.Name, Version: version().Version, Level: level,
 		Text: text, Color: text && terminal && os.Getenv("NO_COLOR") == "",
 	})
 }
 
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether people read what is written to w.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"cmp"
@@ -15,8 +15,8 @@ import (
 )
 
 type eventsTailCommand struct {
-	Log      string `placeholder:"LOG" help:"Only events of this log, such as payment."`
-	Type     string `placeholder:"TYPE" help:"Only events of this type, such as shop.order_created."`
+	Log      string `placeholder:"LOG" help:"Only events of this log, such as {log}."`
+	Type     string `placeholder:"TYPE" help:"Only events of this type, such as {event}."`
 	From     string `enum:"start,now" default:"now" help:"Begin at the start of the logs, or with what happens from now on."`
 	N        int    `short:"n" placeholder:"N" help:"End after this many events."`
 	NoFollow bool   `help:"End when there is no further event."`
@@ -29,8 +29,8 @@ func (eventsTailCommand) Help() string {
 Examples:
 
   courante events tail
-  courante events tail --log payment --from start --no-follow
-  courante events tail --from start --type shop.order_created -n 1 --json | jq .data`
+  courante events tail --log {log} --from start --no-follow
+  courante events tail --from start --type {event} -n 1 --json | jq .data`
 }
 
 // tailPoll is how often the logs are looked at when nothing is heard of the
@@ -41,9 +41,9 @@ const tailPoll = 250 * time.Millisecond
 const tailRead = 1000
 
 // Run prints events until ctx ends, or as many as asked for.
-func (c *eventsTailCommand) Run(ctx context.Context, p *program) error {
+func (c *eventsTailCommand) Run(ctx context.Context, p *Program) error {
 	if c.N < 0 {
-		return usageError{fmt.Errorf("-n %d: the number of events cannot be negative", c.N)}
+		return UsageError{fmt.Errorf("-n %d: the number of events cannot be negative", c.N)}
 	}
 	v, err := p.visit(ctx)
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *eventsTailCommand) Run(ctx context.Context, p *program) error {
 
 // tailing reads several logs side by side.
 type tailing struct {
-	p      *program
+	p      *Program
 	typ    string
 	left   int // how many events to print still; negative for all
 	stores []*postgres.Store
@@ -87,13 +87,13 @@ type tailing struct {
 	width  int // of the terminal, 0 if it is none
 }
 
-func (c *eventsTailCommand) open(ctx context.Context, p *program, v *visitor) (*tailing, error) {
+func (c *eventsTailCommand) open(ctx context.Context, p *Program, v *visitor) (*tailing, error) {
 	t := &tailing{p: p, typ: c.Type, left: c.N, at: map[string]courante.Cursor{}, width: width(p)}
 	if c.N == 0 {
 		t.left = -1
 	}
 	if c.Type != "" && !v.emits(c.Type) {
-		return nil, usageError{fmt.Errorf("nobody emits %q; see: courante routes", c.Type)}
+		return nil, UsageError{fmt.Errorf("nobody emits %q; see: courante routes", c.Type)}
 	}
 	for _, m := range v.mounts {
 		if c.Log == "" || c.Log == m.Service.Name() {
@@ -162,20 +162,20 @@ func (t *tailing) step(ctx context.Context) (bool, error) {
 }
 
 func (t *tailing) print(e *courante.Event) error {
-	if t.p.globals.JSON {
-		return t.p.printJSON(lineOf(e))
+	if t.p.Globals.JSON {
+		return t.p.PrintJSON(lineOf(e))
 	}
 	line := fmt.Sprintf("%s  %-28s %-34s %s", e.Time.Local().Format("15:04:05.000"), e.Type, e.ID(), e.Data)
 	if runes := []rune(line); t.width > 20 && len(runes) > t.width {
 		line = string(runes[:t.width-1]) + "…"
 	}
-	_, err := fmt.Fprintln(t.p.stdout, line)
+	_, err := fmt.Fprintln(t.p.Stdout, line)
 	return err
 }
 
 // width is that of the terminal; a pipe gets whole lines.
-func width(p *program) int {
-	f, ok := p.stdout.(*os.File)
+func width(p *Program) int {
+	f, ok := p.Stdout.(*os.File)
 	if !ok {
 		return 0
 	}

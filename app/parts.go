@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ func (p parts) policy() postgres.PartPolicy {
 
 func (p parts) check() error {
 	if p.PartAge < 0 {
-		return usageError{fmt.Errorf("--part-age %s: an age cannot be negative; 0 is for never", p.PartAge)}
+		return UsageError{fmt.Errorf("--part-age %s: an age cannot be negative; 0 is for never", p.PartAge)}
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -16,24 +16,21 @@ import (
 	"github.com/courante-dev/courante/gateway"
 	"github.com/courante-dev/courante/internal/telemetry"
 	"github.com/courante-dev/courante/postgres"
-	"github.com/courante-dev/courante/shop/notification"
-	"github.com/courante-dev/courante/shop/outside"
 )
 
 // system is everything in one process. Its parts are in the order of their
 // start; stop goes the other way. A part that is nil was not started.
 type system struct {
-	p   *program
+	p   *Program
 	dir string
 
 	listener net.Listener
 	tel      *telemetry.Telemetry
 	server   *postgres.Server // nil on a PostgreSQL of the user's own
 	db       *postgres.Database
-	ledger   *outside.PostgresLedger
+	env      *Env
 	mounts   []courante.Mount
 	parts    postgres.PartPolicy
-	saga     *courante.SagaGraph
 	runtime  *running
 	http     *http.Server
 	served   chan error // why the HTTP server ended
@@ -49,24 +46,24 @@ type running struct {
 
 // startSystem starts everything and returns when it answers requests. What was
 // started is stopped again when something fails.
-func startSystem(ctx context.Context, p *program, c *upCommand) (_ *system, err error) {
+func startSystem(ctx context.Context, p *Program, c *upCommand) (_ *system, err error) {
 	s := &system{p: p, parts: c.policy(), served: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stopQuietly(context.WithoutCancel(ctx)))
 		}
 	}()
-	if !p.globals.JSON {
-		p.println("Starting Courante " + version().Version)
+	if !p.Globals.JSON {
+		p.Println("Starting " + p.app.Name + " " + version().Version)
 	}
 	// What can be wrong is found before what takes time.
 	if s.listener, err = listen(ctx, c.Listen); err != nil {
 		return nil, err
 	}
-	if s.dir, err = p.globals.dataDir(); err != nil {
+	if s.dir, err = p.Globals.DataDir(); err != nil {
 		return nil, err
 	}
-	if s.tel, err = telemetry.Start(ctx, telemetry.Config{Service: "courante", Version: version().Version}); err != nil {
+	if s.tel, err = telemetry.Start(ctx, telemetry.Config{Service: p.app.Name, Version: version().Version}); err != nil {
 		return nil, err
 	}
 	if err := s.checkSagas(); err != nil {
@@ -76,7 +73,7 @@ func startSystem(ctx context.Context, p *program, c *upCommand) (_ *system, err 
 	if err != nil {
 		return nil, err
 	}
-	contexts, err := s.openShop(ctx, url, c.deadlines)
+	contexts, err := s.openContexts(ctx, url)
 	if err != nil {
 		return nil, err
 	}
@@ -98,19 +95,19 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("%s may not be used by this user: ports below 1024 need root.\nChoose another address, for example: courante up --listen 127.0.0.1:8080", address)
 	case err != nil:
-		return nil, usageError{fmt.Errorf("cannot listen on %q: %w.\nAn address is HOST:PORT, for example 127.0.0.1:8080", address, err)}
+		return nil, UsageError{fmt.Errorf("cannot listen on %q: %w.\nAn address is HOST:PORT, for example 127.0.0.1:8080", address, err)}
 	}
 	return l, nil
 }
 
-// checkSagas refuses to run a shop whose orders may not end.
+// checkSagas refuses to run services whose sagas may not end.
 func (s *system) checkSagas() error {
-	reports, err := courante.CheckSagas(declaredShop(), 0)
+	reports, err := courante.CheckSagas(s.p.app.Declare(), 0)
 	if err != nil {
 		return fmt.Errorf("the saga check fails, so nothing is started.\n%w\nSee it whole with: courante saga check", err)
 	}
 	for _, r := range reports {
-		s.p.step("saga %s: every way of it ends (%s states)", r.Saga, thousands(r.States))
+		s.p.Step("saga %s: every way of it ends (%s states)", r.Saga, Thousands(r.States))
 	}
 	return nil
 }
@@ -118,45 +115,37 @@ func (s *system) checkSagas() error {
 // openServer returns the URL of the database: of the user's own PostgreSQL, or
 // of the embedded one, which it starts.
 func (s *system) openServer(ctx context.Context) (string, error) {
-	if url := s.p.globals.PostgresURL; url != "" {
-		s.p.step("PostgreSQL: the one of COURANTE_POSTGRES_URL")
+	if url := s.p.Globals.PostgresURL; url != "" {
+		s.p.Step("PostgreSQL: the one of COURANTE_POSTGRES_URL")
 		return url, nil
 	}
 	dir := filepath.Join(s.dir, "postgres")
-	s.p.step("PostgreSQL: starting in %s", dir)
+	s.p.Step("PostgreSQL: starting in %s", dir)
 	start := time.Now()
 	var err error
-	if s.server, err = postgres.StartServer(ctx, postgres.ServerConfig{Dir: dir, Logger: s.p.log}); err != nil {
+	if s.server, err = postgres.StartServer(ctx, postgres.ServerConfig{Dir: dir, Logger: s.p.Log}); err != nil {
 		return "", err
 	}
-	s.p.step("PostgreSQL: ready after %s", short(time.Since(start)))
-	if err := s.server.CreateDatabase(ctx, databaseName); err != nil {
+	s.p.Step("PostgreSQL: ready after %s", Short(time.Since(start)))
+	if err := s.server.CreateDatabase(ctx, s.p.app.Database); err != nil {
 		return "", err
 	}
-	url := s.server.URL(databaseName)
+	url := s.server.URL(s.p.app.Database)
 	return url, writeConnection(s.dir, url)
 }
 
-// databaseName is the database of the shop on the embedded server.
-const databaseName = "shop"
-
-// openShop opens the stores and declares the contexts on them.
-func (s *system) openShop(ctx context.Context, url string, d deadlines) ([]boundedContext, error) {
+// openContexts opens the services, each on its store.
+func (s *system) openContexts(ctx context.Context, url string) ([]Context, error) {
 	start := time.Now()
 	var err error
-	if s.db, err = postgres.Open(ctx, postgres.Config{URL: url, Logger: s.p.log}); err != nil {
+	if s.db, err = postgres.Open(ctx, postgres.Config{URL: url, Logger: s.p.Log}); err != nil {
 		return nil, err
 	}
-	if s.ledger, err = outside.OpenLedger(ctx, url); err != nil {
-		return nil, err
-	}
-	mails, err := notification.NewFolder(filepath.Join(s.dir, "mail"))
+	s.env = &Env{DatabaseURL: url, Data: s.dir, Log: s.p.Log}
+	contexts, err := s.p.app.Open(ctx, s.env)
 	if err != nil {
 		return nil, err
 	}
-	// A charge that comes late has to come after the deadline to be late.
-	manners := outside.Config{Late: d.PaymentDeadline + 5*time.Second}
-	contexts := newShop(d, outsiders{outside.NewProvider(s.ledger, manners), outside.NewCarrier(s.ledger, manners), mails})
 	for _, c := range contexts {
 		store, err := s.db.Store(ctx, c.Service().Name())
 		if err != nil {
@@ -164,10 +153,7 @@ func (s *system) openShop(ctx context.Context, url string, d deadlines) ([]bound
 		}
 		s.mounts = append(s.mounts, courante.Mount{Service: c.Service(), Store: store})
 	}
-	if s.saga, err = courante.BuildSaga(services(contexts), orderSaga); err != nil {
-		return nil, err
-	}
-	s.p.step("database: %d logs, up to date after %s", len(s.mounts), short(time.Since(start)))
+	s.p.Step("database: %d logs, up to date after %s", len(s.mounts), Short(time.Since(start)))
 	return contexts, nil
 }
 
@@ -176,7 +162,7 @@ func (s *system) openShop(ctx context.Context, url string, d deadlines) ([]bound
 func (s *system) run(ctx context.Context) error {
 	rt, err := courante.NewRuntime(courante.Config{
 		Database: s.db, Services: s.mounts, Version: version().Version,
-		Logger: s.p.log, Tracer: s.tel.Tracer, Meter: s.tel.Meter,
+		Logger: s.p.Log, Tracer: s.tel.Tracer, Meter: s.tel.Meter,
 	})
 	if err != nil {
 		return err
@@ -185,7 +171,7 @@ func (s *system) run(ctx context.Context) error {
 	if err := rt.Prepare(ctx); err != nil {
 		return err
 	}
-	s.p.step("read models: up to date after %s", short(time.Since(start)))
+	s.p.Step("read models: up to date after %s", Short(time.Since(start)))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.runtime = &running{Runtime: rt, cancel: cancel, failed: make(chan error, 1)}
 	s.runtime.done.Go(func() {
@@ -232,17 +218,17 @@ func (s *system) maintain(ctx context.Context) {
 			for _, m := range s.mounts {
 				store := m.Store.(*postgres.Store)
 				if err := errors.Join(store.Maintain(ctx, now), store.MaintainParts(ctx, now, s.parts)); err != nil && ctx.Err() == nil {
-					s.p.log.Warn("maintenance failed; it is tried again", "log", m.Store.Log(), "error", err)
+					s.p.Log.Warn("maintenance failed; it is tried again", "log", m.Store.Log(), "error", err)
 				}
 			}
 		}
 	}
 }
 
-func (s *system) serve(contexts []boundedContext) error {
+func (s *system) serve(contexts []Context) error {
 	gw, err := gateway.New(gateway.Config{
-		Title: "The shop on Courante", Version: version().Version,
-		Metrics: s.tel.Metrics(), Logger: s.p.log, Tracer: s.tel.Tracer, Meter: s.tel.Meter,
+		Title: s.p.app.Title, Version: version().Version,
+		Metrics: s.tel.Metrics(), Logger: s.p.Log, Tracer: s.tel.Tracer, Meter: s.tel.Meter,
 		Ready: []gateway.Check{
 			{Name: "database", Check: func(ctx context.Context) error { return s.db.Pool().Ping(ctx) }},
 			{Name: "lanes", Check: func(context.Context) error { return s.runtime.CheckLanes() }},
@@ -255,7 +241,9 @@ func (s *system) serve(contexts []boundedContext) error {
 	for _, c := range contexts {
 		c.Routes(gw.API())
 	}
-	sagaRoutes(gw.API(), s.saga, s.mounts)
+	for _, add := range s.env.routes {
+		add(gw.API(), s.mounts)
+	}
 	s.http = gw.Server(s.listener.Addr().String())
 	go func() { s.served <- s.http.Serve(gateway.Problems(s.listener)) }()
 	return nil
@@ -281,6 +269,6 @@ func (s *system) wait(ctx context.Context) error {
 
 func (s *system) url() string { return "http://" + s.listener.Addr().String() }
 
-func (s *system) ready() ready {
-	return ready{Ready: true, URL: s.url(), Data: s.dir, Version: version().Version, PID: os.Getpid()}
+func (s *system) ready() Ready {
+	return Ready{Ready: true, URL: s.url(), Data: s.dir, Version: version().Version, PID: os.Getpid()}
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"encoding/json"
@@ -17,9 +17,9 @@ type eventsCommand struct {
 func (eventsCommand) Help() string {
 	return `Examples:
 
-  courante events tail --type shop.order_created
-  courante events show ordering/order:first@1
-  courante events show order:first`
+  courante events tail --type {event}
+  courante events show {log}/{stream}@1
+  courante events show {stream}`
 }
 
 // eventLine is an event as --json prints it.

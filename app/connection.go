@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -18,9 +18,10 @@ import (
 // owner may read it.
 const connectionFile = "courante.json"
 
-type connection struct {
-	URL string `json:"url"`
-	PID int    `json:"pid"`
+// Connection is how to reach a system that runs here.
+type Connection struct {
+	URL string `json:"url"` // of its database
+	PID int    `json:"pid"` // of the program
 }
 
 func makeDir(dir string) error {
@@ -31,7 +32,7 @@ func makeDir(dir string) error {
 }
 
 func writeConnection(dir, url string) error {
-	text, err := json.Marshal(connection{URL: url, PID: os.Getpid()})
+	text, err := json.Marshal(Connection{URL: url, PID: os.Getpid()})
 	if err != nil {
 		return err
 	}
@@ -51,27 +52,68 @@ func removeConnection(dir string) error {
 	return err
 }
 
-// findDatabase returns the URL of the database to look at.
-func (g *globals) findDatabase() (string, error) {
+// FindDatabase returns the URL of the database to look at.
+func (g *Globals) FindDatabase() (string, error) {
 	if g.PostgresURL != "" {
 		return g.PostgresURL, nil
 	}
-	text, err := os.ReadFile(filepath.Join(g.Data, connectionFile))
+	c, err := g.Connection()
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("nothing is running on %s.\nStart it with \"courante up\", name its folder with --data or COURANTE_DATA, or its database with COURANTE_POSTGRES_URL", g.Data)
 	}
+	return c.URL, err
+}
+
+// Connection returns what the system of the data folder left when it started.
+// The error wraps [fs.ErrNotExist] if none is running; one that was killed may
+// have left its own.
+func (g *Globals) Connection() (c Connection, err error) {
+	text, err := os.ReadFile(filepath.Join(g.Data, connectionFile))
 	if err != nil {
-		return "", fmt.Errorf("find the running system: %w", err)
+		return c, fmt.Errorf("find the running system: %w", err)
 	}
-	var c connection
 	if err := json.Unmarshal(text, &c); err != nil {
-		return "", fmt.Errorf("find the running system: %s: %w", connectionFile, err)
+		return c, fmt.Errorf("find the running system: %s: %w", connectionFile, err)
 	}
-	return c.URL, nil
+	return c, nil
+}
+
+// DatabaseForWork returns the database of a running system, or, if none runs,
+// starts the embedded server for as long as the command takes: until stop.
+func (p *Program) DatabaseForWork(ctx context.Context) (url string, stop func(), err error) {
+	if url, err = p.Globals.FindDatabase(); err == nil {
+		return url, func() {}, nil
+	}
+	return p.StartServer(ctx)
+}
+
+// StartServer starts the embedded server of the data folder, without services,
+// until stop, and returns the URL of the program's database on it.
+func (p *Program) StartServer(ctx context.Context) (url string, stop func(), err error) {
+	dir, err := p.Globals.DataDir()
+	if err != nil {
+		return "", nil, err
+	}
+	server, err := postgres.StartServer(ctx, postgres.ServerConfig{Dir: filepath.Join(dir, "postgres"), Logger: p.Log})
+	if err != nil {
+		return "", nil, err
+	}
+	stop = func() {
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverEnd)
+		defer cancel()
+		if err := server.Stop(limit); err != nil {
+			p.Log.Warn("PostgreSQL did not stop cleanly", "error", err)
+		}
+	}
+	if err := server.CreateDatabase(ctx, p.app.Database); err != nil {
+		stop()
+		return "", nil, err
+	}
+	return server.URL(p.app.Database), stop, nil
 }
 
 // visitor is a look at a system that runs elsewhere: its database, and the
-// shop's declarations on its stores. Nothing of it runs here.
+// program's declarations on its stores. Nothing of it runs here.
 type visitor struct {
 	db     *postgres.Database
 	mounts []courante.Mount
@@ -79,17 +121,17 @@ type visitor struct {
 }
 
 // visit connects to the running system's database.
-func (p *program) visit(ctx context.Context) (*visitor, error) {
-	url, err := p.globals.findDatabase()
+func (p *Program) visit(ctx context.Context) (*visitor, error) {
+	url, err := p.Globals.FindDatabase()
 	if err != nil {
 		return nil, err
 	}
-	db, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 2, Committers: 1, Logger: p.log})
+	db, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 2, Committers: 1, Logger: p.Log})
 	if err != nil {
 		return nil, fmt.Errorf("%w\nIs the system running? Start it with \"courante up\"", err)
 	}
 	v := &visitor{db: db, stores: map[string]*postgres.Store{}}
-	for _, svc := range declaredShop() {
+	for _, svc := range p.app.Declare() {
 		store, err := db.Store(ctx, svc.Name())
 		if err != nil {
 			db.Close()
@@ -114,7 +156,7 @@ func (v *visitor) log(name string) (*postgres.Store, error) {
 	if s := v.stores[name]; s != nil {
 		return s, nil
 	}
-	return nil, usageError{fmt.Errorf("there is no log %q; there are: %v", name, names(v.names()))}
+	return nil, UsageError{fmt.Errorf("there is no log %q; there are: %v", name, names(v.names()))}
 }
 
 // names are those of the services of this program.
@@ -133,7 +175,7 @@ func (v *visitor) anyLog(ctx context.Context, name string) (*postgres.Store, err
 		return nil, err
 	}
 	if !contains(registered, name) {
-		return nil, usageError{fmt.Errorf("there is no log %q; there are: %v", name, registered)}
+		return nil, UsageError{fmt.Errorf("there is no log %q; there are: %v", name, registered)}
 	}
 	return v.db.Store(ctx, name)
 }

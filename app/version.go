@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -48,10 +48,10 @@ func version() versionInfo {
 }
 
 // Run prints the version.
-func (versionCommand) Run(p *program) error {
+func (versionCommand) Run(p *Program) error {
 	v := version()
-	if p.globals.JSON {
-		return p.printJSON(v)
+	if p.Globals.JSON {
+		return p.PrintJSON(v)
 	}
 	commit := v.Commit
 	if commit == "" {
@@ -60,6 +60,6 @@ func (versionCommand) Run(p *program) error {
 	if v.Modified {
 		commit += ", with changes"
 	}
-	_, err := fmt.Fprintf(p.stdout, "courante %s\ncommit      %s\ngo          %s\npostgresql  %s\n", v.Version, commit, v.Go, v.PostgreSQL)
+	_, err := fmt.Fprintf(p.Stdout, "courante %s\ncommit      %s\ngo          %s\npostgresql  %s\n", v.Version, commit, v.Go, v.PostgreSQL)
 	return err
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -16,10 +16,10 @@ const (
 // requests, and those under way are answered; the runtime finishes what it has
 // begun and records its place; PostgreSQL writes a checkpoint.
 func (s *system) stop(ctx context.Context) error {
-	if !s.p.globals.JSON {
-		s.p.println("\nStopping; Ctrl-C again stops at once")
+	if !s.p.Globals.JSON {
+		s.p.Println("\nStopping; Ctrl-C again stops at once")
 	}
-	return s.stopWith(ctx, s.p.step)
+	return s.stopWith(ctx, s.p.Step)
 }
 
 // stopQuietly stops what was started of a system that did not come up.
@@ -47,8 +47,10 @@ func (s *system) stopWith(ctx context.Context, say func(string, ...any)) error {
 		s.runtime.cancel()
 		s.runtime.done.Wait()
 	}
-	if s.ledger != nil {
-		s.ledger.Close()
+	if s.env != nil {
+		for _, stop := range s.env.stops {
+			stop()
+		}
 	}
 	if s.db != nil {
 		s.db.Close()
@@ -64,7 +66,7 @@ func (s *system) stopWith(ctx context.Context, say func(string, ...any)) error {
 		say("4/4 telemetry: the last of it is sent")
 		limit, cancel := context.WithTimeout(ctx, telemetryEnd)
 		if err := s.tel.Shutdown(limit); err != nil {
-			s.p.log.Warn("telemetry was lost", "error", err)
+			s.p.Log.Warn("telemetry was lost", "error", err)
 		}
 		cancel()
 	}

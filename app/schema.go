@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ Examples:
 
   courante schema check
   courante schema export
-  courante schema export --event shop.order_created`
+  courante schema export --event {event}`
 }
 
 type schemaExportCommand struct {
@@ -39,19 +39,19 @@ Examples:
 
   courante schema export
   courante schema export --out /srv/schemas
-  courante schema export --event shop.order_created | jq .required`
+  courante schema export --event {event} | jq .required`
 }
 
 // Run writes the files, or prints one schema.
-func (c *schemaExportCommand) Run(p *program) error {
+func (c *schemaExportCommand) Run(p *Program) error {
 	if c.Event == "" {
-		findings, err := schema.Export(c.Out, declaredShop()...)
+		findings, err := schema.Export(c.Out, p.app.Declare()...)
 		if err != nil {
 			return err
 		}
 		return p.printFindings(findings, c.Out, false)
 	}
-	for _, svc := range declaredShop() {
+	for _, svc := range p.app.Declare() {
 		for _, t := range svc.Events() {
 			if t.Name != c.Event {
 				continue
@@ -60,10 +60,10 @@ func (c *schemaExportCommand) Run(p *program) error {
 			if err != nil {
 				return err
 			}
-			return p.printJSON(s)
+			return p.PrintJSON(s)
 		}
 	}
-	return usageError{fmt.Errorf("no service emits %q; courante routes lists the event types", c.Event)}
+	return UsageError{fmt.Errorf("no service emits %q; courante routes lists the event types", c.Event)}
 }
 
 type schemaCheckCommand struct {
@@ -81,8 +81,8 @@ Examples:
 }
 
 // Run prints what differs, and fails if something does.
-func (c *schemaCheckCommand) Run(p *program) error {
-	findings, err := schema.Check(c.Dir, declaredShop()...)
+func (c *schemaCheckCommand) Run(p *Program) error {
+	findings, err := schema.Check(c.Dir, p.app.Declare()...)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (c *schemaCheckCommand) Run(p *program) error {
 
 // printFindings prints what differs and a sum. It fails if a type breaks, or,
 // when checking, if anything differs.
-func (p *program) printFindings(findings []schema.Finding, folder string, checking bool) error {
+func (p *Program) printFindings(findings []schema.Finding, folder string, checking bool) error {
 	var same, breaks, other int
 	for _, f := range findings {
 		switch f.State {
@@ -102,28 +102,28 @@ func (p *program) printFindings(findings []schema.Finding, folder string, checki
 		default:
 			other++
 		}
-		if p.globals.JSON {
-			if err := p.printJSON(f); err != nil {
+		if p.Globals.JSON {
+			if err := p.PrintJSON(f); err != nil {
 				return err
 			}
 		}
 	}
-	if !p.globals.JSON {
-		printDifferences(p.stdout, findings)
-		fmt.Fprintf(p.stdout, "%d event types: %d as in %s", len(findings), same, folder)
+	if !p.Globals.JSON {
+		printDifferences(p.Stdout, findings)
+		fmt.Fprintf(p.Stdout, "%d event types: %d as in %s", len(findings), same, folder)
 		switch {
 		case other > 0 && checking:
-			fmt.Fprintf(p.stdout, ", %d not written down yet (courante schema export does)", other)
+			fmt.Fprintf(p.Stdout, ", %d not written down yet (courante schema export does)", other)
 		case other > 0:
-			fmt.Fprintf(p.stdout, ", %d written", other)
+			fmt.Fprintf(p.Stdout, ", %d written", other)
 		}
 		if breaks > 0 {
-			fmt.Fprintf(p.stdout, ", %d break", breaks)
+			fmt.Fprintf(p.Stdout, ", %d break", breaks)
 		}
-		fmt.Fprintln(p.stdout)
+		fmt.Fprintln(p.Stdout)
 	}
 	if breaks > 0 || checking && other > 0 {
-		return errReported
+		return ErrReported
 	}
 	return nil
 }
