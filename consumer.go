@@ -3,7 +3,6 @@ package courante
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -22,11 +21,11 @@ type consumer struct {
 	opened  bool
 	broken  error // it stopped for good and says why
 	sources []*source
-	lanes   int                 // of the generation that it works in; see plan
-	waiting bool                // for other lanes to finish an epoch
-	known   int                 // lane epochs when it was opened
-	looked  time.Time           // when it last looked for new ones
-	aside   map[string][]Parked // messages set aside, by key, in order
+	lanes   int       // of the generation that it works in; see plan
+	waiting bool      // for other lanes to finish an epoch
+	known   int       // lane epochs when it was opened
+	looked  time.Time // when it last looked for new ones
+	aside   *aside
 }
 
 func (c *consumer) step(ctx context.Context) (bool, error) {
@@ -64,8 +63,11 @@ func (c *consumer) try(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	if worked, err := c.retry(ctx); worked || err != nil {
-		return worked, err
+	// What is tried again takes turns with what is new: neither waits for the
+	// other to be through.
+	retried, err := c.retry(ctx)
+	if err != nil {
+		return false, err
 	}
 	w, moved, err := c.fetch(ctx)
 	if err != nil {
@@ -84,6 +86,8 @@ func (c *consumer) try(ctx context.Context) (bool, error) {
 			c.n.publish(s)
 		}
 		c.n.signalProgress()
+		return true, nil
+	case retried:
 		return true, nil
 	case c.waiting:
 		return c.proceed(ctx)
@@ -157,27 +161,15 @@ func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 
 // run processes the work and remembers what was set aside.
 func (c *consumer) run(ctx context.Context, w *work) error {
-	w.aside = map[string]bool{}
-	for key := range c.aside {
-		w.aside[key] = true
-	}
+	w.aside = c.aside
 	end := c.n.rt.beginBatch(ctx, c.n, w.items)
 	err := c.n.process(ctx, w)
 	end(err)
 	if err != nil {
 		return err
 	}
-	if len(w.parked)+len(w.unparked) == 0 {
-		return nil
-	}
-	for i := range w.parked {
-		if p := &w.parked[i]; p.Cause != "" {
-			c.n.rt.log.Error("message set aside", "service", c.n.svc.name, "reaction", p.Reaction, "event_id", p.Event.ID(),
-				"correlation_id", p.Event.Correlation, "attempts", p.Attempts, "retry_at", p.RetryAt, "error", p.Cause)
-			c.n.rt.metrics.parked.Add(ctx, 1, c.n.attrs)
-		}
-	}
-	return c.loadAside(ctx)
+	c.noteParked(ctx, w)
+	return nil
 }
 
 // recorded takes over the progress that was written with the work.
@@ -214,7 +206,7 @@ func (c *consumer) items(s *source, e *Event) []*item {
 
 func (n *node) deliver(e *Event, r *reaction) *item {
 	it := &item{
-		step: r.step, event: e, reaction: r.Name, correlation: e.Correlation, causation: e.ID(), parent: e.Trace,
+		step: r.step, event: e, reaction: r, correlation: e.Correlation, causation: e.ID(), parent: e.Trace,
 	}
 	keys, do, err := r.decode(e)
 	it.keys, it.decide = keys, do
@@ -222,80 +214,6 @@ func (n *node) deliver(e *Event, r *reaction) *item {
 		it.decide = func(*Decision) error { return err }
 	}
 	return it
-}
-
-// retry takes up the messages of one key whose time has come: the one that
-// failed and what waits behind it, in order.
-func (c *consumer) retry(ctx context.Context) (bool, error) {
-	key, ok := c.due()
-	if !ok {
-		return false, nil
-	}
-	w := &work{}
-	for i := range c.aside[key] {
-		p := &c.aside[key][i]
-		it := c.n.deliver(&p.Event, c.n.reaction(p))
-		it.parkedID, it.attempts = p.ID, p.Attempts
-		w.items = append(w.items, it)
-	}
-	return true, c.run(ctx, w)
-}
-
-// reaction finds the reaction that a parked message is for. If the program does
-// not declare it any more, the message stays parked and says so.
-func (n *node) reaction(p *Parked) *reaction {
-	for _, r := range n.svc.reactions[p.Event.Type] {
-		if r.Name == p.Reaction {
-			return r
-		}
-	}
-	gone := fmt.Errorf("reaction %q to %s is not declared in this program", p.Reaction, p.Event.Type)
-	return &reaction{
-		step:   &step{Step: Step{Name: p.Reaction}, service: n.svc},
-		decode: func(*Event) ([]Key, func(*Decision) error, error) { return nil, nil, Park(gone) },
-	}
-}
-
-// due returns the key whose retry is due; the smallest of several, for one
-// order in every run.
-func (c *consumer) due() (string, bool) {
-	now := c.n.rt.now()
-	best, found := "", false
-	for key, list := range c.aside {
-		head := list[0]
-		if head.RetryAt.IsZero() && head.Cause != "" || head.RetryAt.After(now) {
-			continue
-		}
-		if !found || key < best {
-			best, found = key, true
-		}
-	}
-	return best, found
-}
-
-// next is when the first retry is due.
-func (c *consumer) next() time.Time {
-	var first time.Time
-	for _, list := range c.aside {
-		if at := list[0].RetryAt; !at.IsZero() && (first.IsZero() || at.Before(first)) {
-			first = at
-		}
-	}
-	return first
-}
-
-func (c *consumer) loadAside(ctx context.Context) error {
-	all, err := c.n.store.Parked(ctx, c.n.svc.name)
-	if err != nil {
-		return err
-	}
-	c.aside = map[string][]Parked{}
-	for _, p := range all {
-		if LaneOf(p.Key, c.lanes)%c.n.rt.cfg.Lanes == c.k {
-			c.aside[p.Key] = append(c.aside[p.Key], p)
-		}
-	}
-	return nil
 }
 
 // open reads the consumer's place: its lane epochs, its progress and what is

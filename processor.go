@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
-	"time"
 
 	"go.opentelemetry.io/otel/trace"
 )
@@ -27,9 +27,8 @@ type item struct {
 
 	event    *Event // delivered event, nil for the others
 	lane     Lane   // that brought it
-	reaction string
-	parkedID int64 // >0: it was set aside before and is tried again
-	attempts int   // failures so far
+	reaction *reaction
+	parked   *Parked // it was set aside before and is tried again
 
 	span  trace.Span
 	trace string     // traceparent for what follows from it
@@ -68,7 +67,8 @@ type batch struct {
 type work struct {
 	items    []*item
 	progress []Progress
-	aside    map[string]bool // keys with parked messages, for delivered items
+	aside    *aside          // keys with parked messages, for delivered items
+	failed   map[string]bool // keys of which an earlier half of the work was set aside
 	parked   []Parked        // set by the run: messages to set aside
 	unparked []int64         // set by the run: parked messages that went through
 }
@@ -119,7 +119,7 @@ func (n *node) process(ctx context.Context, w *work) error {
 				}
 			}
 		}
-		second.aside = first.aside
+		second.behind(first)
 		if err := n.process(ctx, second); err != nil {
 			return err
 		}
@@ -160,11 +160,11 @@ func (n *node) refuse(ctx context.Context, w *work, cause error) error {
 // split halves the work. The first half's progress ends at its last events.
 func (w *work) split() (first, second *work) {
 	half := len(w.items) / 2
-	first = &work{items: w.items[:half], aside: w.aside}
-	second = &work{items: w.items[half:], progress: slices.Clone(w.progress)}
+	first = &work{items: w.items[:half], aside: w.aside, failed: w.failed}
+	second = &work{items: w.items[half:], aside: w.aside, progress: slices.Clone(w.progress)}
 	for _, p := range w.progress {
 		for _, it := range slices.Backward(first.items) {
-			if it.event != nil && it.parkedID == 0 && it.lane == p.Lane {
+			if it.event != nil && it.parked == nil && it.lane == p.Lane {
 				p.Cursor, p.Note = it.event.Cursor(), nil
 				first.progress = append(first.progress, p)
 				break
@@ -172,6 +172,16 @@ func (w *work) split() (first, second *work) {
 		}
 	}
 	return first, second
+}
+
+// behind has what the first half set aside stay before what this half has of
+// the same keys.
+func (w *work) behind(first *work) {
+	w.failed = map[string]bool{}
+	maps.Copy(w.failed, first.failed)
+	for i := range first.parked {
+		w.failed[first.parked[i].Key] = true
+	}
 }
 
 // attempt runs one unit: load, decide, write.
@@ -182,29 +192,7 @@ func (n *node) attempt(ctx context.Context, w *work) error {
 	}
 	defer unit.Rollback(ctx)
 
-	b := &batch{svc: n.svc, boxes: map[Key]*box{}}
-	var loaded []State
-	want := w.keys()
-	for round := 0; ; round++ {
-		if round == maxRounds {
-			return fmt.Errorf("%s: handlers still ask for further states after %d rounds", n.svc.name, maxRounds)
-		}
-		if len(want) > 0 {
-			states, err := unit.Load(ctx, want)
-			if err != nil {
-				return err
-			}
-			if err := n.svc.rebase(ctx, n.store, states); err != nil {
-				return err
-			}
-			loaded = append(loaded, states...)
-		}
-		b.reset(loaded)
-		if want = n.decide(b, w); len(want) == 0 {
-			break
-		}
-	}
-	changes, err := n.changes(b, w)
+	changes, err := n.decideAll(ctx, w, unit.Load)
 	if err != nil {
 		return err
 	}
@@ -226,6 +214,33 @@ func (n *node) attempt(ctx context.Context, w *work) error {
 		}
 	}
 	return nil
+}
+
+// decideAll loads states and runs the handlers, in as many rounds as they turn
+// out to need, and returns what they want written.
+func (n *node) decideAll(ctx context.Context, w *work, load func(context.Context, []Key) ([]State, error)) (Changes, error) {
+	b := &batch{svc: n.svc, boxes: map[Key]*box{}}
+	var loaded []State
+	want := w.keys()
+	for round := 0; ; round++ {
+		if round == maxRounds {
+			return Changes{}, fmt.Errorf("%s: handlers still ask for further states after %d rounds", n.svc.name, maxRounds)
+		}
+		if len(want) > 0 {
+			states, err := load(ctx, want)
+			if err != nil {
+				return Changes{}, err
+			}
+			if err := n.svc.rebase(ctx, n.store, states); err != nil {
+				return Changes{}, err
+			}
+			loaded = append(loaded, states...)
+		}
+		b.reset(loaded)
+		if want = n.decide(b, w); len(want) == 0 {
+			return n.changes(b, w)
+		}
+	}
 }
 
 func (w *work) keys() []Key {
@@ -268,12 +283,13 @@ func (n *node) decide(b *batch, w *work) []Key {
 	w.parked, w.unparked = nil, nil
 	var want []Key
 	wanted := map[Key]bool{}
-	aside := map[string]bool{}
+	failed := map[string]bool{}
+	maps.Copy(failed, w.failed)
 	for _, it := range w.items {
 		it.err, it.decision = nil, nil
 		if it.event != nil {
-			if behind := aside[it.key()] || w.aside[it.key()] && it.parkedID == 0; behind {
-				if it.parkedID == 0 {
+			if behind := failed[it.key()] || it.parked == nil && w.aside.has(it.key()); behind {
+				if it.parked == nil {
 					w.parked = append(w.parked, n.park(it, nil))
 				}
 				continue
@@ -300,7 +316,7 @@ func (n *node) decide(b *batch, w *work) []Key {
 		if err != nil {
 			it.err = err
 			if it.event != nil {
-				aside[it.key()] = true
+				failed[it.key()] = true
 				w.parked = append(w.parked, n.park(it, err))
 			}
 			continue
@@ -309,8 +325,8 @@ func (n *node) decide(b *batch, w *work) []Key {
 		for _, own := range d.touched {
 			b.boxes[own.Key] = own
 		}
-		if it.parkedID > 0 {
-			w.unparked = append(w.unparked, it.parkedID)
+		if it.parked != nil {
+			w.unparked = append(w.unparked, it.parked.ID)
 		}
 	}
 	return want
@@ -325,7 +341,7 @@ func (d *Decision) run(it *item) (need []Key, err error) {
 		case missing:
 			need = p.keys
 		default:
-			err = Park(fmt.Errorf("panic in %q: %v\n%s", it.step.Name, p, debug.Stack()))
+			err = Park(&panicError{it.step.Name, p, debug.Stack()})
 		}
 	}()
 	var ends *box
@@ -411,32 +427,4 @@ func (n *node) changes(b *batch, w *work) (Changes, error) {
 
 func (c *Changes) empty() bool {
 	return len(c.Events)+len(c.States)+len(c.Snapshots)+len(c.Progress)+len(c.Park)+len(c.Unpark)+len(c.Replies) == 0
-}
-
-// maxAttempts is how often a failing handler is tried before its message waits
-// for a person. With the backoff that is about ten seconds: longer than a
-// deploy of a neighbour, shorter than anybody's patience.
-const maxAttempts = 6
-
-// park makes the record of a message that is set aside. cause is nil for one
-// that only waits behind another of its key.
-func (n *node) park(it *item, cause error) Parked {
-	p := Parked{
-		ID: it.parkedID, Subscriber: n.svc.name, Event: *it.event, Key: it.key(), Reaction: it.reaction,
-		Version: n.rt.cfg.Version,
-	}
-	if cause == nil {
-		return p
-	}
-	p.Cause, p.Attempts = cause.Error(), it.attempts+1
-	var forGood *parkError
-	var later *retryError
-	switch {
-	case errors.As(cause, &forGood):
-	case errors.As(cause, &later):
-		p.RetryAt = n.rt.now().Add(later.after)
-	case p.Attempts < maxAttempts:
-		p.RetryAt = n.rt.now().Add(n.rt.backoff(p.Attempts, 100*time.Millisecond, 5*time.Second))
-	}
-	return p
 }

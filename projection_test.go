@@ -122,7 +122,7 @@ func TestProjectionThatRefusesARowSetsItsMessageAsideAlone(t *testing.T) {
 	l := newListener(gateOpen + `create table {schema}.heard (key text check (key <> '7'))`)
 	l.start(t, db)
 	until(t, "39 rows", func() bool { return len(l.list(t)) == 39 })
-	parked, err := courantetest.PostgresStore(t, db, "listener").Parked(t.Context(), "listener")
+	parked, err := courantetest.PostgresStore(t, db, "listener").Parked(t.Context(), "listener", courante.ParkedQuery{})
 	if err != nil || len(parked) != 1 || parked[0].Key != "7" || !strings.Contains(parked[0].Cause, "projection heard") {
 		t.Errorf("parked %+v (error %v), want the message of key 7, because of the projection", parked, err)
 	}
@@ -164,7 +164,7 @@ func TestProjectionThatFailsForAMomentPausesItsService(t *testing.T) {
 		}
 		return tries >= 3
 	})
-	if parked, err := store.Parked(t.Context(), "listener"); err != nil || len(parked) > 0 {
+	if parked, err := store.Parked(t.Context(), "listener", courante.ParkedQuery{}); err != nil || len(parked) > 0 {
 		t.Errorf("parked %+v (error %v), want nothing: no message is to blame", parked, err)
 	}
 	if list := l.list(t); len(list) > 0 {

@@ -121,7 +121,7 @@ func TestWriteThatTheStoreRefusesIsBisectedToItsCulprit(t *testing.T) {
 					n++
 				}
 			}
-			parked, err := b.store("echo").Parked(t.Context(), "echo")
+			parked, err := b.store("echo").Parked(t.Context(), "echo", courante.ParkedQuery{})
 			return err == nil && n == 39 && len(parked) == 1 && parked[0].Key == "7" && strings.Contains(parked[0].Cause, "too large")
 		})
 		cancel()
@@ -155,7 +155,7 @@ func TestUndeclaredEmissionParks(t *testing.T) {
 	go func() { stopped <- rt.Run(ctx) }()
 	until(t, "the source takes commands", func() bool { return c.add(t.Context(), "1") == nil })
 	until(t, "the message is parked with its cause", func() bool {
-		parked, err := b.store("liar").Parked(t.Context(), "liar")
+		parked, err := b.store("liar").Parked(t.Context(), "liar", courante.ParkedQuery{})
 		return err == nil && len(parked) == 1 && strings.Contains(parked[0].Cause, `"echo.grown" is not declared`)
 	})
 	cancel()

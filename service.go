@@ -220,7 +220,8 @@ type Reaction[P Payload] struct {
 
 type reaction struct {
 	*step
-	decode func(*Event) (keys []Key, do func(*Decision) error, err error)
+	handler string // name of the function, for the record of a failure
+	decode  func(*Event) (keys []Key, do func(*Decision) error, err error)
 }
 
 // On declares a reaction. Events of one key are handled in order.
@@ -230,7 +231,7 @@ func On[P Payload](s *Service, r Reaction[P]) {
 	if r.Do == nil {
 		s.problem("reaction %q has no Do", r.Name)
 	}
-	re := &reaction{step: s.addStep(r.Step, trigger{event: typ})}
+	re := &reaction{step: s.addStep(r.Step, trigger{event: typ}), handler: handlerName(r.Do)}
 	re.schema = schemaVersion(zero)
 	re.decode = func(e *Event) ([]Key, func(*Decision) error, error) {
 		p, err := Decode[P](e)

@@ -68,9 +68,13 @@ type Store interface {
 	// progress at From, with a number of its choice to go on from.
 	AddLaneEpoch(ctx context.Context, e LaneEpoch) error
 
-	// Parked returns the messages of the subscriber that are set aside and not
-	// yet resolved, in the order they were set aside.
-	Parked(ctx context.Context, subscriber string) ([]Parked, error)
+	// Parked returns messages of the subscriber that are set aside and not yet
+	// resolved, in the order they were set aside.
+	Parked(ctx context.Context, subscriber string, which ParkedQuery) ([]Parked, error)
+
+	// Aside returns which keys of the subscriber have messages set aside, of
+	// those given; nil asks for all. It is cheap however many wait.
+	Aside(ctx context.Context, subscriber string, keys []string) (Aside, error)
 
 	// Reply returns the recorded answer to the idempotency key; ErrNotFound if
 	// there is none.
@@ -90,6 +94,10 @@ type Unit interface {
 	// every stream that conflicts), ErrFenced or any other error nothing was
 	// written, but for ErrUnknownOutcome, where nobody knows.
 	Commit(ctx context.Context, c Changes) (Receipt, error)
+
+	// Rehearse does all that Commit does, and undoes it before anybody can see
+	// it: it ends the unit and returns the error that Commit would.
+	Rehearse(ctx context.Context, c Changes) error
 
 	Rollback(ctx context.Context)
 }
@@ -123,8 +131,9 @@ type Changes struct {
 	// Progress rows. N must be the lane's last N + 1, otherwise ErrFenced.
 	Progress []Progress
 
-	Park    []Parked // messages to set aside; one with an ID replaces cause, attempts and retry time of that row
+	Park    []Parked // messages to set aside; one with an ID replaces what that row says of failures and its retry time
 	Unpark  []int64  // ids of parked messages that are resolved; one that is resolved already gives ErrFenced
+	Discard string   // why the messages in Unpark are not handled, for the record; "": they were
 	Replies []Reply  // answers to remember by idempotency key; one that exists is a conflict on its key
 }
 
@@ -180,20 +189,6 @@ type LaneEpoch struct {
 	Retired    bool
 	By         string    // who decided it, "" if a program did
 	Began      time.Time // when it was recorded; given by the store
-}
-
-// Parked is a message set aside: its handler failed, or one of its key did
-// before it.
-type Parked struct {
-	ID         int64 // given by the store
-	Subscriber string
-	Reaction   string // the reaction that failed, "" if it only waits behind another
-	Event      Event
-	Key        string
-	Cause      string // error text, "" if it only waits behind another
-	Attempts   int
-	RetryAt    time.Time // zero: not before someone requeues it
-	Version    string    // of the program that failed
 }
 
 // Reply is the answer to a command, remembered by its idempotency key for at

@@ -87,11 +87,11 @@ func RetireSubscriber(ctx context.Context, subscriber Store, log string, end Cur
 			return nil, err
 		}
 		// From here on nothing more is set aside.
-		return discardParked(ctx, subscriber, log, discard)
+		return discardParked(ctx, subscriber, log, by, discard)
 	}
 }
 
-func discardParked(ctx context.Context, subscriber Store, log string, discard bool) ([]Parked, error) {
+func discardParked(ctx context.Context, subscriber Store, log, by string, discard bool) ([]Parked, error) {
 	for {
 		aside, err := parkedOf(ctx, subscriber, log)
 		if err != nil || len(aside) == 0 {
@@ -104,7 +104,7 @@ func discardParked(ctx context.Context, subscriber Store, log string, discard bo
 		for _, p := range aside {
 			ids = append(ids, p.ID)
 		}
-		err = commit(ctx, subscriber, Changes{Unpark: ids})
+		err = commit(ctx, subscriber, Changes{Unpark: ids, Discard: "the subscriber was retired by " + by})
 		if !errors.Is(err, ErrFenced) { // else one was resolved just now
 			return aside, err
 		}
@@ -112,7 +112,7 @@ func discardParked(ctx context.Context, subscriber Store, log string, discard bo
 }
 
 func parkedOf(ctx context.Context, subscriber Store, log string) ([]Parked, error) {
-	all, err := subscriber.Parked(ctx, subscriber.Log())
+	all, err := subscriber.Parked(ctx, subscriber.Log(), ParkedQuery{})
 	if err != nil {
 		return nil, err
 	}

@@ -259,7 +259,7 @@ func TestRetireWithParkedMessages(t *testing.T) {
 	if err != nil || len(discarded) != 1 {
 		t.Errorf("discarded %v, %v; want the one message of the log", discarded, err)
 	}
-	if left, _ := store.Parked(ctx, "ledger"); len(left) != 1 || left[0].Event.Log != "other" {
+	if left, _ := store.Parked(ctx, "ledger", courante.ParkedQuery{}); len(left) != 1 || left[0].Event.Log != "other" {
 		t.Errorf("%v are left, want that of the other log", left)
 	}
 }

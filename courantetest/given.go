@@ -187,7 +187,7 @@ func (s *Scenario) settle(ctx context.Context) error {
 		if worked || len(moved) > 0 {
 			continue
 		}
-		parked, err := s.store.Parked(ctx, s.store.Log())
+		parked, err := s.store.Parked(ctx, s.store.Log(), courante.ParkedQuery{Max: 1})
 		if err != nil || len(parked) == 0 {
 			return err
 		}

@@ -161,7 +161,7 @@ func (w *world) failure(point string) error {
 		return errLost
 	case memory.PointBegin, memory.PointLoad, memory.PointLockWait, memory.PointTick, memory.PointTickTaken, memory.PointTickAfter,
 		memory.PointRead, memory.PointReadStream, memory.PointReadLog, memory.PointHead, memory.PointLocate,
-		memory.PointProgress, memory.PointLaneEpochs, memory.PointParked, memory.PointReply:
+		memory.PointProgress, memory.PointLaneEpochs, memory.PointParked, memory.PointAside, memory.PointReply:
 		return errLost
 	}
 	return nil

@@ -69,7 +69,7 @@ func (w *world) verify(p *Process) {
 				types[st.Trigger] = append(types[st.Trigger], handling{service: m.Service.Name(), step: st.Name})
 			}
 		}
-		parked, err := w.db.Store(m.Service.Name()).Parked(context.Background(), m.Service.Name())
+		parked, err := w.db.Store(m.Service.Name()).Parked(context.Background(), m.Service.Name(), courante.ParkedQuery{Max: 1})
 		if err != nil {
 			w.fail("read what %s has set aside: %w", m.Service.Name(), err)
 			return

@@ -53,9 +53,14 @@ func (s *tracedStore) Head(ctx context.Context) (courante.Cursor, error) {
 	return c, s.answered(err)
 }
 
-func (s *tracedStore) Parked(ctx context.Context, subscriber string) ([]courante.Parked, error) {
-	list, err := s.Store.Parked(ctx, subscriber)
+func (s *tracedStore) Parked(ctx context.Context, subscriber string, which courante.ParkedQuery) ([]courante.Parked, error) {
+	list, err := s.Store.Parked(ctx, subscriber, which)
 	return list, s.answered(err)
+}
+
+func (s *tracedStore) Aside(ctx context.Context, subscriber string, keys []string) (courante.Aside, error) {
+	aside, err := s.Store.Aside(ctx, subscriber, keys)
+	return aside, s.answered(err)
 }
 
 func (s *tracedStore) Begin(ctx context.Context) (courante.Unit, error) {

@@ -33,7 +33,7 @@ type OpenStores func(t *testing.T) (courante.Database, func(log string) courante
 // holds in production. A case that fails says which rule is broken and what
 // would go wrong without it.
 func TestStore(t *testing.T, open OpenStores) {
-	cases := slices.Concat(appendCases, unitCases, stateCases, laneCases, logCases, concurrencyCases)
+	cases := slices.Concat(appendCases, unitCases, stateCases, laneCases, parkedCases, logCases, concurrencyCases)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -79,6 +79,26 @@ var unitCases = []storeCase{{
 		t.mustCommit(everything(1)) // writes the row that the failed unit had locked
 	},
 }, {
+	"a rehearsal leaves nothing behind",
+	"whoever tries a decision out wants to know whether it could be written, and has decided nothing",
+	func(t *storeTest) {
+		u := t.begin(t.Store)
+		t.load(u, stored)
+		if err := u.Rehearse(t.Context(), everything(0)); err != nil {
+			t.Fatal(err)
+		}
+		t.wantEnded(u)
+		t.wantEverything(0)
+		t.mustCommit(everything(0)) // as if it had not been
+
+		u = t.begin(t.Store)
+		err := u.Rehearse(t.Context(), courante.Changes{Events: []courante.Event{noteAt("order:1", 9)}})
+		t.wantConflict(err, "order:1")
+		t.wantEnded(u)
+		t.wantError(t.begin(t.Store).Rehearse(t.Context(), courante.Changes{Progress: []courante.Progress{{Lane: testLane, N: 7}}}), courante.ErrFenced)
+		t.wantEverything(1)
+	},
+}, {
 	"a conflict names every stream",
 	"the items of a batch that touch a stream in conflict are decided again, and no others; one stream that is not named costs a whole round",
 	func(t *storeTest) {
@@ -185,7 +205,7 @@ func (t *storeTest) wantEverything(n int64) {
 	if p, err := t.Progress(t.Context(), testLane); p.N != n || err != nil && !errors.Is(err, courante.ErrNotFound) {
 		t.Errorf("progress is at %d (error %v), want %d", p.N, err, n)
 	}
-	if list, err := t.Parked(t.Context(), "test"); int64(len(list)) != n || err != nil {
+	if list, err := t.Parked(t.Context(), "test", courante.ParkedQuery{}); int64(len(list)) != n || err != nil {
 		t.Errorf("%d messages are parked (error %v), want %d", len(list), err, n)
 	}
 	if _, err := t.Reply(t.Context(), replyKey(n+1)); !errors.Is(err, courante.ErrNotFound) {

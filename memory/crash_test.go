@@ -240,7 +240,7 @@ func TestRestoreBringsBackEveryTable(t *testing.T) {
 	mustCommit(t, s, courante.Changes{Park: []courante.Parked{{ID: 1, Cause: "second"}}, Unpark: []int64{2}})
 	db.Restore(backup)
 
-	parked, err := s.Parked(t.Context(), "inventory")
+	parked, err := s.Parked(t.Context(), "inventory", courante.ParkedQuery{})
 	if err != nil || len(parked) != 1 || parked[0].Cause != "first" {
 		t.Errorf("parked %+v (error %v), want the message as it was", parked, err)
 	}

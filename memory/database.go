@@ -49,6 +49,7 @@ const (
 	PointLaneEpoch   = "lane epoch before"
 	PointLaneEpochOK = "lane epoch after" // recorded; the caller gets the error all the same
 	PointParked      = "parked"           // before Parked
+	PointAside       = "aside"            // before Aside
 	PointReply       = "reply"            // before Reply
 )
 

@@ -138,11 +138,13 @@ func (l *log) apply(t *tx) {
 	}
 }
 
-// park adds the message, or writes again on the one of that id. It keeps the line in the order of the ids, which a transaction that began
-// early and commits late has to be sorted into.
+// park adds the message, or writes again on the one of that id. It keeps the
+// line in the order of the ids, which a transaction that began early and commits
+// late has to be sorted into.
 func (l *log) park(p courante.Parked) {
 	if have := l.parked[p.ID]; have != nil {
-		have.Cause, have.Attempts, have.RetryAt = p.Cause, p.Attempts, p.RetryAt
+		have.Cause, have.Stack, have.Fingerprint, have.Attempts, have.RetryAt = p.Cause, p.Stack, p.Fingerprint, p.Attempts, p.RetryAt
+		have.FirstFailed, have.LastFailed, have.FirstBy, have.LastBy = p.FirstFailed, p.LastFailed, p.FirstBy, p.LastBy
 		return
 	}
 	row := &parked{Parked: p}

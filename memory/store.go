@@ -172,17 +172,40 @@ func (l *log) addEpoch(e courante.LaneEpoch) bool {
 }
 
 // Parked implements [courante.Store].
-func (s *Store) Parked(ctx context.Context, subscriber string) ([]courante.Parked, error) {
+func (s *Store) Parked(ctx context.Context, subscriber string, which courante.ParkedQuery) ([]courante.Parked, error) {
 	if err := s.enter(ctx, PointParked); err != nil {
 		return nil, err
 	}
 	defer s.db.mu.Unlock()
-	line := s.log().parkedInLine[subscriber]
-	messages := make([]courante.Parked, len(line))
-	for i, p := range line {
-		messages[i] = p.Parked
+	messages := []courante.Parked{}
+	for _, p := range s.log().parkedInLine[subscriber] {
+		if which.Max > 0 && len(messages) == which.Max {
+			break
+		}
+		if which.Keys != nil && !slices.Contains(which.Keys, p.Key) || which.Correlation != "" && p.Event.Correlation != which.Correlation {
+			continue
+		}
+		messages = append(messages, p.Parked)
 	}
 	return messages, nil
+}
+
+// Aside implements [courante.Store]. Its revision is always 0: there is no
+// operator.
+func (s *Store) Aside(ctx context.Context, subscriber string, keys []string) (courante.Aside, error) {
+	if err := s.enter(ctx, PointAside); err != nil {
+		return courante.Aside{}, err
+	}
+	defer s.db.mu.Unlock()
+	var aside courante.Aside
+	seen := map[string]bool{}
+	for _, p := range s.log().parkedInLine[subscriber] {
+		if !seen[p.Key] && (keys == nil || slices.Contains(keys, p.Key)) {
+			seen[p.Key] = true
+			aside.Keys = append(aside.Keys, courante.AsideKey{Key: p.Key, Failed: p.Cause != "", RetryAt: p.RetryAt})
+		}
+	}
+	return aside, nil
 }
 
 // Reply implements [courante.Store]. An answer is forgotten after eight days.

@@ -98,6 +98,15 @@ func (u *unit) Commit(ctx context.Context, c courante.Changes) (courante.Receipt
 	return receipt, nil
 }
 
+// Rehearse makes the changes for this transaction alone to see, and ends it.
+func (u *unit) Rehearse(ctx context.Context, c courante.Changes) error {
+	defer u.tx.rollback()
+	if err := u.tx.write(ctx, c); err != nil {
+		return fmt.Errorf("rehearse a commit: %w", err)
+	}
+	return nil
+}
+
 // Rollback has no point of its own: all that it does is to free what others
 // wait for, and they look again at their own points.
 func (u *unit) Rollback(context.Context) { u.tx.rollback() }

@@ -67,6 +67,15 @@ func (a *array) orNull(v []byte) {
 
 func (a *array) time(v time.Time) { a.int8(v.UnixMicro() - year2000) }
 
+// timeOrNull is time, with the zero time for null.
+func (a *array) timeOrNull(v time.Time) {
+	if v.IsZero() {
+		a.orNull(nil)
+		return
+	}
+	a.time(v)
+}
+
 // arrays are the parameters of one statement.
 type arrays struct {
 	list   []array

@@ -79,4 +79,3 @@ func (db *Database) Operations(ctx context.Context, since time.Time, max int) ([
 func clean(text string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "\uFFFD")
 }
-

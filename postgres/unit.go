@@ -121,7 +121,7 @@ func (u *unit) Commit(ctx context.Context, c courante.Changes) (courante.Receipt
 	}
 	loaded := u.begun
 	for tries := 1; ; tries++ {
-		receipt, err := u.write(ctx, w)
+		receipt, err := u.write(ctx, w, "commit")
 		if err == nil {
 			if len(c.Events) > 0 {
 				u.store.db.signalCommitted()
@@ -151,7 +151,35 @@ func (u *unit) Commit(ctx context.Context, c courante.Changes) (courante.Receipt
 	}
 }
 
-func (u *unit) write(ctx context.Context, w *write) (courante.Receipt, error) {
+// Rehearse does all that Commit does up to the commit; see [courante.Unit]. The
+// rollback travels with the statements, so what they lock is free at once.
+func (u *unit) Rehearse(ctx context.Context, c courante.Changes) error {
+	doing := "rehearse a commit to " + u.store.name
+	if u.ended {
+		return fmt.Errorf("%s: %w", doing, errEnded)
+	}
+	defer u.end(ctx)
+	w, err := newWrite(u.store, c)
+	if err != nil {
+		return fmt.Errorf("postgres: %s: %w", doing, err)
+	}
+	if w.empty() {
+		return nil
+	}
+	_, err = u.write(ctx, w, "rollback")
+	var projection *projectionError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &projection):
+		return translate(doing, err)
+	case partClosed(err):
+		return courante.Transient(fmt.Errorf("postgres: %s: the open part of the log was closed just now", doing))
+	}
+	return u.explain(ctx, doing, w, err)
+}
+
+func (u *unit) write(ctx context.Context, w *write, end string) (courante.Receipt, error) {
 	p, err := u.start(ctx)
 	if err != nil {
 		return courante.Receipt{}, &notSentError{err}
@@ -161,7 +189,7 @@ func (u *unit) write(ctx context.Context, w *write) (courante.Receipt, error) {
 		token.Xid = binary.BigEndian.Uint64(v[0])
 		return nil
 	})
-	p.exec("commit")
+	p.exec(end)
 	if err := p.run(); err != nil {
 		return courante.Receipt{}, err
 	}

@@ -366,7 +366,7 @@ func (s *Store) noPartition(ctx context.Context, doing, table string, w *write) 
 // marshalParked makes the event's column of a parked message: all but its
 // data, which has a column of its own, because marshalling would change it.
 func marshalParked(p courante.Parked) ([]byte, error) {
-	for name, text := range map[string]string{"subscriber": p.Subscriber, "reaction": p.Reaction, "key": p.Key, "version": p.Version} {
+	for name, text := range map[string]string{"subscriber": p.Subscriber, "reaction": p.Reaction, "key": p.Key, "version": p.FirstBy, "last version": p.LastBy, "fingerprint": p.Fingerprint} {
 		if err := checkText(name, text); err != nil {
 			return nil, err
 		}
