@@ -133,6 +133,60 @@ func TestTickStaysFlat(t *testing.T) {
 	}
 }
 
+// TestTickPlannedEarlyStaysFlat has PostgreSQL plan the tick while the log is
+// empty and nothing is known of it. A connection that was there from the first
+// day keeps such a plan for as long as it lives.
+func TestTickPlannedEarlyStaysFlat(t *testing.T) {
+	t.Parallel()
+	url := startServer(t, ServerConfig{Dir: serverDir(t), Settings: map[string]string{"autovacuum": "off", "plan_cache_mode": "force_generic_plan"}}).URL("postgres")
+	db, store := openLogAt(t, url)
+	conn, foreign := connect(t, url), connect(t, url)
+	must(t, foreign, "create table other (n int)")
+	logs, err := readLogs(t.Context(), conn, db.schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch, err := db.epochOf(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "prepare early(int) as "+tickSQL(db.schema, logs)); err != nil {
+		t.Fatal(err)
+	}
+	execute := fmt.Sprintf("execute early(%d)", epoch)
+	if _, err := conn.Exec(t.Context(), execute); err != nil { // which plans it
+		t.Fatal(err)
+	}
+	// Nothing is new but the end of a transaction that was under way at the last
+	// tick, of another log: the tick has to look whether it was of this one.
+	cost := func(name string) int {
+		t.Helper()
+		must(t, foreign, "begin", "insert into other values (1)")
+		insertMany(t, conn, store, name, 1, 1)
+		mustTick(t, db)
+		must(t, foreign, "commit")
+		return pagesOf(t, conn.QueryRow(t.Context(), "explain (analyze, buffers, format json) "+execute))
+	}
+	cost("warm") // the catalogue's pages are read once
+	early := cost("early")
+	for i := range 10 {
+		insertMany(t, conn, store, strconv.Itoa(i), 500, 10)
+		mustTick(t, db)
+	}
+	if late := cost("late"); late > 2*early {
+		t.Errorf("a tick touches %d pages after 50,000 events, %d at the start", late, early)
+	}
+}
+
+func must(t testing.TB, conn *pgx.Conn, statements ...string) {
+	t.Helper()
+	for _, sql := range statements {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // cursorTick is the stored tick n.
 func cursorTick(t testing.TB, s *Store, n int64) courante.Tick {
 	t.Helper()
@@ -161,8 +215,14 @@ func touched(t testing.TB, db *Database, s *Store, statement func(conn *pgx.Conn
 		t.Fatal(err)
 	}
 	sql, args := statement(conn.Conn(), epoch)
+	return pagesOf(t, conn.QueryRow(t.Context(), "explain (analyze, buffers, format json) "+sql, args...))
+}
+
+// pagesOf reads from an explained statement how many pages it touched.
+func pagesOf(t testing.TB, row pgx.Row) int {
+	t.Helper()
 	var text []byte
-	if err := conn.QueryRow(t.Context(), "explain (analyze, buffers, format json) "+sql, args...).Scan(&text); err != nil {
+	if err := row.Scan(&text); err != nil {
 		t.Fatal(err)
 	}
 	var plans []struct {

@@ -190,8 +190,10 @@ func tickOneSQL(schema string, l registeredLog) string {
 			  and pg_visible_in_snapshot(e.xid, here.cur)
 		) or exists (
 			select from pg_snapshot_xip(last.snapshot) as x
-			join ` + event + ` e on e.xid = x
-			where ` + part + ` and e.epoch = here.epoch and pg_visible_in_snapshot(x, here.cur)
+			cross join lateral (
+				select from ` + event + ` e where ` + part + ` and e.epoch = here.epoch and e.xid = x limit 1
+			) as its
+			where pg_visible_in_snapshot(x, here.cur)
 		)`
 }
 
