@@ -18,6 +18,7 @@ import (
 )
 
 type benchCommand struct {
+	Orders benchOrdersCommand `cmd:"" help:"Take orders through the whole shop, and look at every one of them."`
 	Append benchAppendCommand `cmd:"" help:"Append events, each call waiting for its commit."`
 	Relay  benchRelayCommand  `cmd:"" help:"Read events in their order, as every subscriber does."`
 	Idle   benchIdleCommand   `cmd:"" help:"Count what the system costs while nothing happens."`
@@ -29,6 +30,7 @@ func (benchCommand) Help() string {
 
 Examples:
 
+  courante bench orders
   courante bench append
   courante bench relay --old-events 10000000 --old-ticks 1000000
   courante bench idle --json | jq .cpu_percent`

@@ -32,7 +32,7 @@ func TestHelp(t *testing.T) {
 		"", "up", "replay", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
 		"routes", "schema", "schema export", "schema check", "verify",
 		"subscriber", "subscriber list", "subscriber add", "subscriber retire", "subscriber repair",
-		"log", "log parts", "log close", "log seal", "log detach", "log attach", "bench", "bench append", "bench relay", "bench idle", "version",
+		"log", "log parts", "log close", "log seal", "log detach", "log attach", "bench", "bench orders", "bench append", "bench relay", "bench idle", "version",
 	} {
 		out, errs, code := runHere(t, append(strings.Fields(command), "--help")...)
 		if code != app.ExitOK || errs != "" {

@@ -52,6 +52,9 @@ type Config struct {
 	// Mails is the folder of the mails; "" if there is none to look at.
 	Mails string
 
+	// Except are categories of streams that are not the shop's, and not looked at.
+	Except []string
+
 	// Progress is told now and then how many orders were looked at. May be nil.
 	Progress func(orders int)
 }

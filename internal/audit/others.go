@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -30,7 +31,7 @@ func (a *auditor) readOthers(ctx context.Context) error {
 			return err
 		}
 		for _, category := range categories {
-			if known[l.name+" "+category] {
+			if known[l.name+" "+category] || slices.Contains(a.cfg.Except, category) {
 				continue
 			}
 			if err := a.readCategory(ctx, l, category); err != nil {
