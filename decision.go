@@ -39,9 +39,10 @@ type Decision struct {
 // box is one state inside a batch.
 type box struct {
 	State
-	row     int64   // version of the stored row as loaded
-	emitted []Event // by this batch, not yet committed
-	put     bool    // the stored row changes
+	row     int64           // version of the stored row as loaded
+	loaded  json.RawMessage // the stored row itself
+	emitted []Event         // by this batch, not yet committed
+	put     bool            // the stored row changes
 }
 
 // missing is what a handler panics with when it loads states that the batch

@@ -272,7 +272,7 @@ func (b *batch) reset(loaded []State) {
 		for j := range st.Events {
 			st.Open = st.Open.Apply(st.Events[j].Notes)
 		}
-		b.boxes[st.Key] = &box{State: st, row: st.Row}
+		b.boxes[st.Key] = &box{State: st, row: st.Row, loaded: st.Data}
 		b.order = append(b.order, st.Key)
 	}
 }

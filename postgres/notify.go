@@ -52,13 +52,15 @@ func newNotifier(pool *pgxpool.Pool, schema string, logger *slog.Logger, ticked 
 		pool:    pool,
 		config:  pool.Config().ConnConfig,
 		logger:  logger,
-		channel: "courante_tick_" + schema,
+		channel: tickChannel(schema),
 		process: rand.Text(),
 		ticked:  ticked,
 		ctx:     ctx,
 		cancel:  cancel,
 	}
 }
+
+func tickChannel(schema string) string { return "courante_tick_" + schema }
 
 // close stops listening and sending and returns when both have ended.
 func (n *notifier) close() {
