@@ -2,7 +2,6 @@ package courante_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -77,26 +76,21 @@ func Example() {
 	}()
 
 	put := func(account string, cents int64) courante.Token {
-		for {
-			res, err := deposit.Do(ctx, courante.Call{
-				Keys: []courante.Key{accounts.Key(account)},
-				Do: func(d *courante.Decision) error {
-					a := accounts.Load(d, account)
-					if !a.State.Open {
-						a.Emit(Opened{account})
-					}
-					a.Emit(Deposited{account, cents})
-					return nil
-				},
-			})
-			if errors.Is(err, courante.ErrClosed) {
-				continue // Run has not begun yet
-			}
-			if err != nil {
-				log.Fatal(err)
-			}
-			return res.Token
+		res, err := deposit.Do(ctx, courante.Call{
+			Keys: []courante.Key{accounts.Key(account)},
+			Do: func(d *courante.Decision) error {
+				a := accounts.Load(d, account)
+				if !a.State.Open {
+					a.Emit(Opened{account})
+				}
+				a.Emit(Deposited{account, cents})
+				return nil
+			},
+		})
+		if err != nil {
+			log.Fatal(err)
 		}
+		return res.Token
 	}
 	put("ada", 1000)
 	token := put("ada", 250)

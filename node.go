@@ -13,7 +13,7 @@ import (
 
 func newNode(rt *Runtime, m Mount) *node {
 	return &node{
-		rt: rt, svc: m.Service, store: m.Store,
+		rt: rt, svc: m.Service, store: m.Store, commands: commandQueue{begun: make(chan struct{})},
 		attrs: metric.WithAttributeSet(attribute.NewSet(attribute.String("service", m.Service.name))),
 	}
 }
@@ -140,11 +140,11 @@ func (n *node) submit(ctx context.Context, it *item) error {
 // grows by itself under load.
 type commandQueue struct {
 	workers []*worker
+	begun   chan struct{} // closed when Run has begun, or ended before that
 
-	mu     sync.Mutex // guards what follows
-	open   bool
-	closed bool
-	busy   map[string]chan struct{} // idempotency keys under way
+	mu   sync.Mutex // guards what follows
+	open bool
+	busy map[string]chan struct{} // idempotency keys under way
 }
 
 // worker decides on the items whose first key hashes to it: what concerns one
@@ -175,6 +175,7 @@ func (q *commandQueue) start(ctx context.Context, n *node, wg *sync.WaitGroup) {
 		wg.Go(func() { w.run(ctx, n) })
 	}
 	q.open = true
+	close(q.begun)
 }
 
 // close lets the workers finish what is queued and refuses further items.
@@ -182,15 +183,21 @@ func (q *commandQueue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.open {
+		close(q.begun)
 		return
 	}
-	q.open, q.closed = false, true
+	q.open = false
 	for _, w := range q.workers {
 		close(w.wake)
 	}
 }
 
 func (q *commandQueue) submit(ctx context.Context, it *item) error {
+	select {
+	case <-q.begun:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	it.done = make(chan error, 1)
 	key := it.correlation
 	if len(it.keys) > 0 {

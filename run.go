@@ -8,11 +8,12 @@ import (
 )
 
 // Run runs the services until ctx ends, and returns when everything has
-// stopped. It stops in this order: no new deliveries are fetched and commands
-// get ErrClosed; what is being decided is finished and written; after
-// Config.Drain the rest is cancelled. Nothing is lost by a cancellation, it
-// only has to be done again at the next start. It does what [Runtime.Prepare]
-// does before anything else, and returns its error.
+// stopped. Commands that are called before it has begun wait for it. It stops
+// in this order: no new deliveries are fetched and commands get ErrClosed; what
+// is being decided is finished and written; after Config.Drain the rest is
+// cancelled. Nothing is lost by a cancellation, it only has to be done again at
+// the next start. It does what [Runtime.Prepare] does before anything else, and
+// returns its error.
 func (rt *Runtime) Run(ctx context.Context) error {
 	rt.mu.Lock()
 	if rt.running || rt.stopped {
@@ -22,6 +23,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	rt.running = true
 	rt.mu.Unlock()
 	if err := rt.Prepare(ctx); err != nil {
+		rt.closeCommands()
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was told to stop
 		}
@@ -42,9 +44,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	rt.mu.Lock()
 	rt.running, rt.stopped = false, true
 	rt.mu.Unlock()
-	for _, n := range rt.nodes {
-		n.commands.close()
-	}
+	rt.closeCommands()
 	drained := time.AfterFunc(rt.cfg.Drain, cancel)
 	wg.Wait()
 	drained.Stop()
@@ -58,6 +58,12 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (rt *Runtime) closeCommands() {
+	for _, n := range rt.nodes {
+		n.commands.close()
+	}
 }
 
 const (

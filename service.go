@@ -305,7 +305,8 @@ type Result struct {
 // own no; ErrTransient means nothing was written and a repeat may work;
 // ErrUnknownOutcome means that nobody knows, and only a call with an
 // idempotency key is safe to repeat. It may be called at once from many
-// goroutines, while the runtime runs.
+// goroutines; before the runtime runs it waits for that, and once it was told
+// to stop the error is ErrClosed.
 func (c *Command) Do(ctx context.Context, call Call) (Result, error) {
 	n := c.service.node
 	if n == nil {

@@ -14,8 +14,8 @@ func (s *system) welcome() string {
 	if s.p.app.Welcome != nil {
 		s.p.app.Welcome(&b, s.url(), s.dataFlag())
 	}
-	more := NewTable("  courante events tail --from start"+s.dataFlag(), "# every event, as it happens")
-	more.Row("  courante routes", "# who listens to what")
+	more := NewTable(s.p.own("  courante events tail --from start")+s.dataFlag(), "# every event, as it happens")
+	more.Row(s.p.own("  courante routes"), "# who listens to what")
 	more.Row("  "+s.url()+"/docs", "# the API, in a browser")
 	more.Write(&b)
 	b.WriteString("\nCtrl-C stops.\n")

@@ -51,7 +51,7 @@ const elsewhere = "elsewhere"
 // service's own reactions, has happened too. A service serves one scenario.
 func Given(t TB, s *courante.Service, facts ...Fact) *Scenario {
 	t.Helper()
-	sc := &Scenario{t: t, now: epoch}
+	sc := &Scenario{t: t, now: Epoch}
 	now := func() time.Time { return sc.now }
 	sc.db = memory.New(memory.Config{Now: now})
 	sc.store = sc.db.Store(s.Name())

@@ -34,7 +34,7 @@ func (w *world) stamp() []byte {
 	line := w.trace.lines[w.trace.n%kept][:0]
 	line = strconv.AppendInt(line, int64(w.steps), 10)
 	line = append(line, ' ')
-	line = strconv.AppendInt(line, w.now.Sub(epoch).Microseconds(), 10)
+	line = strconv.AppendInt(line, w.now.Sub(Epoch).Microseconds(), 10)
 	return append(line, "us "...)
 }
 

@@ -44,8 +44,8 @@ type world struct {
 	coverage *Coverage
 }
 
-// epoch is when every simulation begins.
-var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// Epoch is the time at which every scenario and every simulation begins.
+var Epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Run runs the simulation with one seed and says what came of it. Besides the
 // simulation's own check it holds the runtime to its promises:
@@ -59,7 +59,7 @@ func (s Simulation[D]) Run(seed uint64) *Run { return s.run(seed, nil) }
 
 func (s Simulation[D]) run(seed uint64, out io.Writer) *Run {
 	w := &world{
-		seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), now: epoch, worked: epoch,
+		seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), now: Epoch, worked: Epoch,
 		trace: trace{hash: fnv.New64a(), out: out}, ledger: newLedger(), coverage: NewCoverage(),
 		start: func(p *Process) (any, []courante.Mount) {
 			d, mounts := s.Start(p)
@@ -93,7 +93,7 @@ func (s Simulation[D]) run(seed uint64, out io.Writer) *Run {
 	}
 	w.stop()
 	return &Run{
-		Seed: seed, Hash: w.trace.hash.Sum64(), Steps: w.steps, Took: w.now.Sub(epoch),
+		Seed: seed, Hash: w.trace.hash.Sum64(), Steps: w.steps, Took: w.now.Sub(Epoch),
 		Err: w.err, Trace: w.trace.last(), Coverage: w.coverage,
 	}
 }
