@@ -141,28 +141,37 @@ func behind(lanes []string) string {
 type partArgs struct {
 	Log  string `arg:"" help:"Log, such as {log}."`
 	Part string `arg:"" help:"Number of the part; see: courante log parts."`
+	operator
 }
 
 // change does something to the part, and prints it as it is then.
-func (c *partArgs) change(ctx context.Context, p *Program, do func(v *visitor, s *postgres.Store, n int) error) error {
+func (c *partArgs) change(ctx context.Context, p *Program, command string, do func(v *visitor, s *postgres.Store, n int) error) error {
 	n, err := strconv.Atoi(c.Part)
 	if err != nil || n < 1 {
 		return UsageError{fmt.Errorf("%q is no part: they count from 1; see: courante log parts %s", c.Part, c.Log)}
 	}
-	return changeLog(ctx, p, c.Log, func(v *visitor, s *postgres.Store) (int, error) { return n, do(v, s, n) })
+	op := c.operation(command, c.Log)
+	op.Detail = map[string]int{"part": n}
+	return changeLog(ctx, p, op, func(v *visitor, s *postgres.Store) (int, error) { return n, do(v, s, n) })
 }
 
-func changeLog(ctx context.Context, p *Program, log string, do func(v *visitor, s *postgres.Store) (int, error)) error {
+// changeLog does something to the log that the operation names, and prints the
+// part that it was done to.
+func changeLog(ctx context.Context, p *Program, op postgres.Operation, do func(v *visitor, s *postgres.Store) (int, error)) error {
 	v, err := p.visit(ctx)
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	store, err := v.anyLog(ctx, log)
+	store, err := v.anyLog(ctx, op.Target)
 	if err != nil {
 		return err
 	}
-	n, err := do(v, store)
+	var n int
+	err = record(ctx, v.db, op, func() (err error) {
+		n, err = do(v, store)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -170,16 +179,17 @@ func changeLog(ctx context.Context, p *Program, log string, do func(v *visitor, 
 	if err != nil {
 		return err
 	}
-	l := partOf(log, usages[n-1])
+	l := partOf(op.Target, usages[n-1])
 	if p.Globals.JSON {
 		return p.PrintJSON(l)
 	}
-	_, err = fmt.Fprintf(p.Stdout, "Part %d of log %s is %s: %s events, %s.\n", n, log, l.State, Thousands(int(l.Events)), byteSize(l.Bytes))
+	_, err = fmt.Fprintf(p.Stdout, "Part %d of log %s is %s: %s events, %s.\n", n, op.Target, l.State, Thousands(int(l.Events)), byteSize(l.Bytes))
 	return err
 }
 
 type logCloseCommand struct {
 	Log string `arg:"" help:"Log, such as {log}."`
+	operator
 }
 
 // Help teaches by example.
@@ -189,7 +199,7 @@ func (logCloseCommand) Help() string {
 
 // Run closes the open part.
 func (c *logCloseCommand) Run(ctx context.Context, p *Program) error {
-	return changeLog(ctx, p, c.Log, func(_ *visitor, s *postgres.Store) (int, error) { return s.ClosePart(ctx) })
+	return changeLog(ctx, p, c.operation("log close", c.Log), func(_ *visitor, s *postgres.Store) (int, error) { return s.ClosePart(ctx) })
 }
 
 type logSealCommand struct{ partArgs }
@@ -201,7 +211,7 @@ func (logSealCommand) Help() string {
 
 // Run seals the part.
 func (c *logSealCommand) Run(ctx context.Context, p *Program) error {
-	return c.change(ctx, p, func(_ *visitor, s *postgres.Store, n int) error { return s.SealPart(ctx, n) })
+	return c.change(ctx, p, "log seal", func(_ *visitor, s *postgres.Store, n int) error { return s.SealPart(ctx, n) })
 }
 
 type logDetachCommand struct{ partArgs }
@@ -221,7 +231,7 @@ Examples:
 
 // Run detaches the part.
 func (c *logDetachCommand) Run(ctx context.Context, p *Program) error {
-	return c.change(ctx, p, func(v *visitor, s *postgres.Store, n int) error {
+	return c.change(ctx, p, "log detach", func(v *visitor, s *postgres.Store, n int) error {
 		svc := courante.NewService(c.Log) // of another program: it knows no states
 		for _, m := range v.mounts {
 			if m.Service.Name() == c.Log {
@@ -250,5 +260,5 @@ Examples:
 
 // Run attaches the part.
 func (c *logAttachCommand) Run(ctx context.Context, p *Program) error {
-	return c.change(ctx, p, func(_ *visitor, s *postgres.Store, n int) error { return s.AttachPart(ctx, n) })
+	return c.change(ctx, p, "log attach", func(_ *visitor, s *postgres.Store, n int) error { return s.AttachPart(ctx, n) })
 }

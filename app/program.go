@@ -35,6 +35,7 @@ type cli struct {
 	Saga       sagaCommand       `cmd:"" group:"look" help:"Check the sagas, draw them, or see where one stands."`
 	Routes     routesCommand     `cmd:"" group:"look" help:"Show who emits which event, who receives it, by which transport and why."`
 	Schema     schemaCommand     `cmd:"" group:"look" help:"Write down what events look like, or check the code against what was written down."`
+	Audit      auditCommand      `cmd:"" group:"look" help:"Show what operators did to the system, and in whose name."`
 	Subscriber subscriberCommand `cmd:"" group:"mend" help:"See how far subscribers are; add, retire or repair one."`
 	Log        logCommand        `cmd:"" group:"mend" help:"See the parts of the logs; close, seal, detach or attach one."`
 	Version    versionCommand    `cmd:"" group:"measure" help:"Print the version and what it runs on."`

@@ -206,6 +206,7 @@ type subscriberRepairCommand struct {
 	To         string `enum:",last-common,start,now" default:"" placeholder:"PLACE" help:"Where to go on: last-common, start or now."`
 	DryRun     bool   `help:"Say what is known, and change nothing."`
 	Force      bool   `help:"Move it although it is not broken."`
+	operator
 }
 
 // Help teaches by example.
@@ -256,7 +257,10 @@ func (c *subscriberRepairCommand) Run(ctx context.Context, p *Program) error {
 	case c.To == "":
 		return UsageError{errors.New("nothing was changed: say where to go on with --to last-common, --to start or --to now.\nWhat each means: courante subscriber repair --help")}
 	}
-	if err := plan.Apply(ctx, postgres.RepairTo(c.To)); err != nil {
+	op := c.operation("subscriber repair", c.Subscriber)
+	op.Detail = map[string]any{"log": c.Log, "to": c.To, "force": c.Force}
+	err = record(ctx, v.db, op, func() error { return plan.Apply(ctx, postgres.RepairTo(c.To)) })
+	if err != nil {
 		return err
 	}
 	p.Println(fmt.Sprintf("%s goes on at %s of log %s. Stop and start \"courante up\" for it to take effect.", c.Subscriber, c.To, c.Log))

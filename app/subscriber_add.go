@@ -19,6 +19,7 @@ type subscriberAddCommand struct {
 	From       string   `required:"" placeholder:"PLACE" help:"Where to begin: start, now, or a time, such as 2026-03-01T00:00:00Z or 36h (ago)."`
 	Log        []string `placeholder:"LOG" help:"Log to subscribe to, such as {log}; by default all that the service reacts to."`
 	New        bool     `help:"The service is not in this program yet; make room for it."`
+	operator
 }
 
 // Help teaches by example.
@@ -75,7 +76,12 @@ func (c *subscriberAddCommand) Run(ctx context.Context, p *Program) error {
 	}
 	for _, log := range logs {
 		done := subscribed{Subscriber: c.Subscriber, Log: log, From: places[log].String(), By: whoami()}
-		if err := courante.AddSubscriber(ctx, subscriber, log, places[log], done.By); err != nil {
+		op := c.operation("subscriber add", c.Subscriber)
+		op.Detail = map[string]string{"log": log, "from": c.From, "cursor": done.From}
+		err := record(ctx, v.db, op, func() error {
+			return courante.AddSubscriber(ctx, subscriber, log, places[log], done.By)
+		})
+		if err != nil {
 			return err
 		}
 		if p.Globals.JSON {
@@ -173,6 +179,7 @@ type subscriberRetireCommand struct {
 	Subscriber string   `arg:"" help:"Service that shall not subscribe any more, such as analytics."`
 	Log        []string `placeholder:"LOG" help:"Only from this log; by default from all."`
 	Discard    bool     `help:"Discard its messages that are set aside. Nobody will handle them."`
+	operator
 }
 
 // Help teaches by example.
@@ -223,7 +230,13 @@ func (c *subscriberRetireCommand) retire(ctx context.Context, p *Program, v *vis
 		return err
 	}
 	done := subscribed{Subscriber: c.Subscriber, Log: log, Retired: true, By: whoami()}
-	discarded, err := courante.RetireSubscriber(ctx, subscriber, log, end, done.By, c.Discard)
+	op := c.operation("subscriber retire", c.Subscriber)
+	op.Detail = map[string]any{"log": log, "discard": c.Discard}
+	var discarded []courante.Parked
+	err = record(ctx, v.db, op, func() (err error) {
+		discarded, err = courante.RetireSubscriber(ctx, subscriber, log, end, done.By, c.Discard)
+		return err
+	})
 	var parked *courante.ParkedError
 	switch {
 	case errors.As(err, &parked):
