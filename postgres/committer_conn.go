@@ -82,7 +82,11 @@ const idleCheck = time.Second
 // before anything is sent, it costs no caller its certainty. A ping would cost a
 // round trip and prove no more about the moment after it.
 func (in *inserter) broken() bool {
-	return time.Since(in.used) > idleCheck && in.conn.PgConn().CheckConn() != nil //nolint:staticcheck // see above
+	if time.Since(in.used) <= idleCheck {
+		return false
+	}
+	in.deadline(answerTimeout)                 // behind that of the last use nothing can be read
+	return in.conn.PgConn().CheckConn() != nil //nolint:staticcheck // see above
 }
 
 // deadline is when the server must have answered; it costs less than a context.

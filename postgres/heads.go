@@ -5,14 +5,17 @@ import "sync"
 // heads remembers versions of streams that this process has written to the
 // open part of the log, so that appending the next version need not look for
 // its predecessor. An entry says that the version is there and committed; it
-// does not say that it is the last one. What could make it wrong is a restore,
-// and that breaks every connection first: each new connection begins a new
-// generation, in which nothing is remembered from before.
+// does not say that it is the last one. What could make it wrong is a restore or
+// a failover. A restore breaks every connection first: each new connection
+// begins a new generation, in which nothing is remembered from before. At a
+// failover, a connection to the server that was left behind may go on for a
+// while; but it is of another epoch, and such a connection knows nothing here.
 //
 // It keeps maxHeads to 2*maxHeads streams, those that were used last.
 type heads struct {
 	mu         sync.Mutex
 	generation uint64
+	epoch      int32 // of the last connection that was made
 	part       int32 // that the versions are in
 	young, old map[string]*head
 }
@@ -24,21 +27,23 @@ type head struct{ version int64 }
 // maxHeads bounds the memory to a few MB a log.
 const maxHeads = 1 << 15
 
-// begin forgets everything, because a connection was made anew.
-func (h *heads) begin() {
+// begin forgets everything, because a connection was made anew, in that epoch.
+func (h *heads) begin(epoch int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.forget()
+	h.epoch = epoch
 	h.generation++
 }
 
 func (h *heads) forget() { h.young, h.old = make(map[string]*head), nil }
 
-// sure marks the calls of the group whose predecessors are known to be in the
-// part, and returns how many they are, and the generation of this knowledge. A
-// new stream needs no predecessor: in the first part, the primary key alone
-// tells whether it is new.
-func (h *heads) sure(part int32, group []*call) (generation uint64, count int) {
+// sure marks the calls of a group, to be written over a connection of the
+// epoch, whose predecessors are known to be in the part, and returns how many
+// they are, and the generation of this knowledge. A new stream needs no
+// predecessor: in the first part, the primary key alone tells whether it is
+// new.
+func (h *heads) sure(epoch, part int32, group []*call) (generation uint64, count int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if part > h.part {
@@ -46,7 +51,7 @@ func (h *heads) sure(part int32, group []*call) (generation uint64, count int) {
 		h.part = part
 	}
 	for _, c := range group {
-		if c.head = nil; part == h.part {
+		if c.head = nil; epoch == h.epoch && part == h.part {
 			c.head = h.of(c.stream)
 		}
 		switch {

@@ -98,3 +98,32 @@ func TestHeadsForgetOverRestore(t *testing.T) {
 	wantConflict(t, err)
 	wantVersions(t, s, "order:1", 2)
 }
+
+// TestHeadsOfALostServer: at a failover, a connection to the server that was
+// left behind may still write to it. What it wrote there, no connection to the
+// new one takes for granted.
+func TestHeadsOfALostServer(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t, oneCommitter)
+	mustAppend(t, s, "order:1", 0, 1)
+	conn := testConn(t)
+	// From here on, who connects is in another epoch.
+	mustExec(t, conn, s, "update "+s.db.schema+".epoch set system_identifier = system_identifier + 1")
+	in, err := s.connectInserter(t.Context(), s.db.config.LockTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(in.close)
+	mustAppend(t, s, "order:1", 1, 1) // over the old connection
+	mustExec(t, conn, s, "delete from {schema}.event where stream = 'order:1' and version = 2")
+	c := &call{}
+	if err := c.set("order:1", 2, notedTimes(1)); err != nil {
+		t.Fatal(err)
+	}
+	outcomes, err := in.insert(t.Context(), []*call{c}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantConflict(t, outcomes[0].err)
+	wantVersions(t, s, "order:1", 1)
+}

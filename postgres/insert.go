@@ -114,7 +114,7 @@ func newInserter(ctx context.Context, s *Store, conn *pgx.Conn) (*inserter, erro
 	if _, err := conn.Prepare(ctx, xidStatement, "select pg_current_xact_id()"); err != nil {
 		return nil, translate("prepare to append", err)
 	}
-	s.appender.heads.begin()
+	s.appender.heads.begin(epoch)
 	in := &inserter{store: s, conn: conn, epoch: epoch, names: make(map[int32]statements), used: time.Now()}
 	binary.BigEndian.PutUint32(in.head[:], uint32(epoch))
 	return in, nil
@@ -155,7 +155,7 @@ func (in *inserter) insert(ctx context.Context, group []*call, outcomes []outcom
 		return outcomes, err
 	}
 	known := &in.store.appender.heads
-	generation, sure := known.sure(part, group)
+	generation, sure := known.sure(in.epoch, part, group)
 	in.out = in.encode(names, part, group, sure)
 	before := len(outcomes)
 	if err := in.send(); err != nil {

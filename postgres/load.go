@@ -186,6 +186,7 @@ type pipeline struct {
 	ctx   context.Context
 	conn  *pgx.Conn
 	steps []step
+	ends  bool  // the last step ends the transaction
 	err   error // of a preparation
 }
 
@@ -205,6 +206,12 @@ func newPipeline(ctx context.Context, conn *pgx.Conn) *pipeline {
 
 // exec adds a plain command, such as begin.
 func (p *pipeline) exec(sql string) { p.steps = append(p.steps, step{sql: sql}) }
+
+// end adds the command that ends the transaction, as the last step.
+func (p *pipeline) end(sql string) {
+	p.exec(sql)
+	p.ends = true
+}
 
 // query adds a statement with parameters in the binary format. It is prepared,
 // at the cost of a round trip, when the connection sees it for the first time.
@@ -229,7 +236,9 @@ func (p *pipeline) run() (err error) {
 	}
 	line := p.conn.PgConn().StartPipeline(p.ctx)
 	defer func() {
-		if closeErr := line.Close(); err == nil {
+		// A commit that was answered is done: the session may end behind it
+		// before the server is ready again, and that is no failure of it.
+		if closeErr := line.Close(); err == nil && !p.ends {
 			err = closeErr
 		}
 	}()

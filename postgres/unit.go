@@ -189,7 +189,7 @@ func (u *unit) write(ctx context.Context, w *write, end string) (courante.Receip
 		token.Xid = binary.BigEndian.Uint64(v[0])
 		return nil
 	})
-	p.exec(end)
+	p.end(end)
 	if err := p.run(); err != nil {
 		return courante.Receipt{}, err
 	}
