@@ -3,6 +3,7 @@ package courante
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -10,11 +11,17 @@ import (
 // command that the token stands for, so that its answers are at least that
 // fresh. A service that does not consume that log need not wait, and neither
 // does the one whose log it is: its own states are read from the source of
-// truth. The error is ctx's when it ends first, and a *TokenEpochError when the
-// token is of another epoch of the database.
-func (s *Service) Await(ctx context.Context, t Token) error {
+// truth. projections are waited for as well; one that was paused before gives
+// ErrPaused. The error is ctx's when it ends first, and a *TokenEpochError when
+// the token is of another epoch of the database.
+func (s *Service) Await(ctx context.Context, t Token, projections ...string) error {
 	if t == (Token{}) || s.node == nil {
 		return nil
+	}
+	for _, name := range projections {
+		if err := s.node.awaitProjection(ctx, name, t); err != nil {
+			return fmt.Errorf("projection %s: %w", name, err)
+		}
 	}
 	log := s.node.rt.tails[t.Log]
 	if log == nil {
@@ -44,7 +51,11 @@ func (s *Service) Await(ctx context.Context, t Token) error {
 // for even where the query finds nothing: an ErrNotFound is final only once the
 // command is visible. The text of a token is empty, or as [Token.String] writes
 // it; anything else gives an error that wraps [ErrBadToken].
-func (s *Service) Read(ctx context.Context, token string, wait time.Duration, query func() error) error {
+//
+// projections names those that the query reads and that follow the logs at a
+// distance: they are waited for too. One that is paused before the command is
+// not waited for; the rejection says so.
+func (s *Service) Read(ctx context.Context, token string, wait time.Duration, query func() error, projections ...string) error {
 	t, err := ParseToken(token)
 	if err != nil {
 		return err
@@ -52,13 +63,16 @@ func (s *Service) Read(ctx context.Context, token string, wait time.Duration, qu
 	wait = max(wait, oneLook)
 	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if err = s.Await(limited, t); err == nil {
+	if err = s.Await(limited, t, projections...); err == nil {
 		if err = query(); !errors.Is(err, ErrNotFound) || t.Log != s.name || s.node == nil {
 			return err
 		}
 		if err = s.awaitVisible(limited, t); err == nil {
 			return query()
 		}
+	}
+	if errors.Is(err, ErrPaused) {
+		return Reject("conflict", "what answers this is paused, and not as fresh as the token asks for; ask without the token for what it has")
 	}
 	if limited.Err() != nil && ctx.Err() == nil {
 		return Reject("conflict", "not yet as fresh as the token asks for, after %s; try again, or with a longer Courante-Wait", wait)

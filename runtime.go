@@ -123,6 +123,7 @@ type node struct {
 	attrs     metric.MeasurementOption
 	consumers []*consumer
 	agenda    *agenda
+	followers []*follower
 	commands  commandQueue
 
 	sources  []string     // logs that hold what it reacts to
@@ -392,6 +393,7 @@ func (rt *Runtime) enlist() {
 				p.wake = n.agenda.asked
 			}
 		}
+		rt.enlistFollowers(n)
 	}
 }
 
@@ -447,6 +449,11 @@ func (rt *Runtime) grown(log string) {
 		}
 		if n.agenda != nil && n.svc.name == log {
 			n.agenda.actor.Wake()
+		}
+		for _, f := range n.followers {
+			if contains(f.logs, log) {
+				f.actor.Wake()
+			}
 		}
 	}
 }

@@ -15,30 +15,54 @@ import (
 
 var _ courante.SQLStore = (*Store)(nil)
 
-// inline is what the units of a store change beside the log.
+// inline is what the units of a store change beside the log, and what its
+// queries read.
 type inline struct {
-	list []courante.Projection // sorted by name
-	kept string                // their names and versions, as liveProjections gives them
-	live string                // those that the tables had when they were looked at last
+	all    []courante.Projection // that are kept, of all kinds
+	tables map[string]string     // of all: the projection and version that fills each, as name@version
+	list   []courante.Projection // the inline ones, sorted by name
+	kept   string                // their names and versions, as liveProjections gives them
+	live   string                // those that the tables had when they were looked at last
 }
 
-// newInline makes the value of the projections, which it sorts by name.
-func newInline(list []courante.Projection) *inline {
-	in := &inline{list: slices.Clone(list)}
+// newInline makes the value of the projections.
+func newInline(all []courante.Projection) *inline {
+	in := &inline{all: all, tables: make(map[string]string)}
+	for _, p := range all {
+		if p.Kind() == courante.Inline {
+			in.list = append(in.list, p)
+		}
+		for _, table := range p.Tables {
+			in.tables[table] = nameVersion(&p)
+		}
+	}
 	slices.SortFunc(in.list, func(a, b courante.Projection) int { return strings.Compare(a.Name, b.Name) })
 	names := make([]string, len(in.list))
-	for i, p := range in.list {
-		names[i] = fmt.Sprintf("%s@%d", p.Name, p.Version)
+	for i := range in.list {
+		names[i] = nameVersion(&in.list[i])
 	}
 	in.kept = strings.Join(names, " ")
 	in.live = in.kept
 	return in
 }
 
+func nameVersion(p *courante.Projection) string { return fmt.Sprintf("%s@%d", p.Name, p.Version) }
+
+// readBy are the projections whose tables an SQL text names, as name@version.
+func (in *inline) readBy(text string) []string {
+	var names []string
+	for _, m := range tableName.FindAllStringSubmatch(text, -1) {
+		if name := in.tables[m[2]]; name != "" && !contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // liveProjections is SQL for the names and versions of what every unit of the
 // log has to change.
 const liveProjections = `coalesce((select string_agg(p.name || '@' || p.version, ' ' order by p.name collate "C")
-		from {schema}.projection p where p.live), '')`
+		from {schema}.projection p where p.live and p.kind = 'inline'), '')`
 
 // expectProjections is SQL that fails unless the live projections are those of
 // the parameter. In the statement that inserts events it is the fence: whoever
@@ -84,21 +108,20 @@ func (in *inline) project(s *Store, events []courante.Event) ([]projected, error
 	var all []projected
 	for i := range in.list {
 		p := &in.list[i]
-		batch, err := s.apply(p, events)
+		statements, err := apply(p, events, s.sql)
 		if err != nil {
 			return nil, err
 		}
-		if batch.Len() > 0 {
-			all = append(all, projected{p.Name, batch.QueuedQueries})
+		if len(statements) > 0 {
+			all = append(all, projected{p.Name, statements})
 		}
 	}
 	return all, nil
 }
 
 // apply returns the projection's statements for those of the events that it
-// wants.
-func (s *Store) apply(p *courante.Projection, events []courante.Event) (*pgx.Batch, error) {
-	batch := &pgx.Batch{}
+// wants; in puts schemas into their text.
+func apply(p *courante.Projection, events []courante.Event, in func(sql string) string) ([]*pgx.QueuedQuery, error) {
 	wanted := events
 	if len(p.Types) > 0 {
 		wanted = nil
@@ -109,15 +132,16 @@ func (s *Store) apply(p *courante.Projection, events []courante.Event) (*pgx.Bat
 		}
 	}
 	if len(wanted) == 0 {
-		return batch, nil
+		return nil, nil
 	}
-	if err := p.Apply(batch, wanted); err != nil {
+	var batch pgx.Batch
+	if err := p.Apply(&batch, wanted); err != nil {
 		return nil, &projectionError{p.Name, err}
 	}
 	for _, q := range batch.QueuedQueries {
-		q.SQL = s.sql(q.SQL)
+		q.SQL = in(q.SQL)
 	}
-	return batch, nil
+	return batch.QueuedQueries, nil
 }
 
 // queued adds a statement of a projection. Its arguments are encoded as pgx
@@ -145,16 +169,52 @@ func (p *pipeline) queued(projection string, q *pgx.QueuedQuery) {
 // Query runs a query on the tables of the context; see [courante.SQLStore].
 func (s *Store) Query(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
 	doing := "query " + s.name
+	in := s.inline.Load()
+	if in.all == nil && in.live != "" {
+		return errNotKept(doing) // this program has not said what it keeps
+	}
 	var batch pgx.Batch
 	batch.Queue(s.sql(sql), args...).Query(read)
-	// Asked behind the query: a program that takes over in between is noticed
-	// then, and one that took over before is as well.
-	batch.Queue(s.sql("select "+expectProjections("$1")), s.inline.Load().kept)
+	names := in.readBy(sql)
+	if len(names) > 0 {
+		// Asked behind the query: a program that takes over in between is noticed
+		// then, and one that took over before is as well.
+		batch.Queue(s.sql(expectRead), names)
+	}
 	err := s.db.pool.SendBatch(ctx, &batch).Close()
 	if notKept(err) {
-		return errNotKept(doing)
+		return s.notLive(ctx, doing, names)
 	}
 	return translate(doing, err)
+}
+
+// expectRead fails unless each of the projections is live in the version.
+const expectRead = `
+	select {schema}.expect('projection', count(*), cardinality($1::text[]))
+	from {schema}.projection where live and name || '@' || version = any($1::text[])`
+
+// notLive says why one of the projections cannot be read. All of it passes: one
+// that is being built will be live.
+func (s *Store) notLive(ctx context.Context, doing string, names []string) error {
+	var name, state string
+	var live bool
+	err := s.db.pool.QueryRow(ctx, s.sql(`
+		select p.name, p.live, coalesce(g.state, '')
+		from unnest($1::text[]) want(id)
+		join {schema}.projection p on p.name = split_part(want.id, '@', 1)
+		left join {schema}.generation g on g.projection = p.name and g.version = split_part(want.id, '@', 2)::int and g.state <> 'live'
+		where not (p.live and p.name || '@' || p.version = want.id)
+		order by g.n desc limit 1`), names).Scan(&name, &live, &state)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return errNotKept(doing) // or it became live just now
+	case err != nil:
+		return translate(doing, err)
+	case !live || state == stateBuilding || state == stateReady:
+		return courante.Transient(fmt.Errorf("postgres: %s: projection %s is being built; see how far it is with: courante projection show %s %s",
+			doing, name, s.name, name))
+	}
+	return errNotKept(doing)
 }
 
 // checkAppend refuses appends to a log with projections, which only units
@@ -176,8 +236,8 @@ func (s *Store) refreshInline(ctx context.Context) error {
 	return translate("look for the projections of log "+s.name, err)
 }
 
-// Keep builds the projections and has every unit change them from then on; see
-// [courante.SQLStore].
+// Keep builds the inline projections and has every unit change them from then
+// on; see [courante.SQLStore].
 func (s *Store) Keep(ctx context.Context, migrations fs.FS, projections []courante.Projection) error {
 	if migrations != nil {
 		if err := s.db.MigrateSchema(ctx, s.schema, migrations); err != nil {
@@ -185,9 +245,9 @@ func (s *Store) Keep(ctx context.Context, migrations fs.FS, projections []couran
 		}
 	}
 	in := newInline(projections)
-	for i := range in.list {
-		if err := s.build(ctx, &in.list[i]); err != nil {
-			return translate(fmt.Sprintf("build projection %s of %s", in.list[i].Name, s.name), err)
+	for i := range in.all {
+		if err := s.keep(ctx, &in.all[i]); err != nil {
+			return translate(fmt.Sprintf("build projection %s of %s", in.all[i].Name, s.name), err)
 		}
 	}
 	if err := s.forget(ctx, in); err != nil {

@@ -4,177 +4,195 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
+	"math/rand/v2"
+	"time"
 
 	"github.com/courante-dev/courante"
 	"github.com/jackc/pgx/v5"
 )
 
-// buildEvents is how many events one transaction folds while a projection is
-// built: enough that the commit costs little beside them, and few enough that
-// not much is lost when it fails.
-const buildEvents = 2000
-
-// build makes the projection live: it folds the log up to its end, in the
-// total order, and then every unit goes on with it.
-//
-// Each step is a transaction that begins by locking the projection's row, and
-// moves the cursor in it. So a crash loses one step, a process that slept goes
-// on where others are, and two that build at once take turns. Nobody waits for
-// the long part; the last step locks the log while it folds what came
-// meanwhile, so that no unit is left between the fold and the units that change
-// the projection themselves.
-func (s *Store) build(ctx context.Context, p *courante.Projection) error {
-	live, err := s.beginBuild(ctx, p)
-	for !live && err == nil {
-		live, err = s.buildStep(ctx, p)
+// keep makes the projection known and, if it is inline, live at its version. The
+// others are built by whoever follows the logs for them.
+func (s *Store) keep(ctx context.Context, p *courante.Projection) error {
+	if err := s.settleKind(ctx, p); err != nil {
+		return err
 	}
-	return err
-}
-
-// beginBuild takes the projection over at our version, and reports whether it
-// is live as it is. A build of this version that somebody has begun goes on.
-func (s *Store) beginBuild(ctx context.Context, p *courante.Projection) (live bool, err error) {
-	err = pgx.BeginFunc(ctx, s.db.pool, func(tx pgx.Tx) error {
-		created, err := tx.Exec(ctx, s.sql(`
-			insert into {schema}.projection (name, version, epoch, tick, position, hash, live)
-			values ($1, $2, 0, 0, 0, 0, false) on conflict do nothing`), p.Name, p.Version)
+	for p.Kind() == courante.Inline {
+		list, err := s.generations(ctx, s.db.pool, p.Name)
 		if err != nil {
 			return err
 		}
-		var version int
-		err = tx.QueryRow(ctx, s.sql("select version, live from {schema}.projection where name = $1 for update"), p.Name).Scan(&version, &live)
-		if err != nil || version == p.Version && created.RowsAffected() == 0 {
+		if live := list.live(); live != nil && live.Version == p.Version {
+			return nil
+		}
+		_, err = s.buildAndSwitch(ctx, p)
+		if err := s.again(ctx, err); err != nil {
 			return err
 		}
-		if live {
-			// Units that change the other version end before the tables are
-			// emptied, and later ones find that they are not asked for.
-			live = false
-			if err := s.lockLog(ctx, tx); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.Exec(ctx, s.sql(`
-			update {schema}.projection set version = $2, epoch = 0, tick = 0, position = 0, hash = 0, live = false, since = now()
-			where name = $1`), p.Name, p.Version); err != nil {
-			return err
-		}
-		tables := make([]string, len(p.Tables))
-		for i, table := range p.Tables {
-			tables[i] = pgx.Identifier{s.schema, table}.Sanitize()
-		}
-		_, err = tx.Exec(ctx, "truncate "+strings.Join(tables, ", "))
-		return err
-	})
-	return live, err
-}
-
-// lockLog keeps units out, for as long as tx is open, once those under way
-// have ended. It needs no lock of theirs for that: inserting takes one on the
-// log's table anyway. If one is under way for long, it lets those pass who wait
-// behind us and fails as transient.
-func (s *Store) lockLog(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Conn().PgConn().Exec(ctx, fmt.Sprintf("set local lock_timeout = '%s'; lock table %s.event in share mode; set local lock_timeout = 0",
-		milliseconds(partLockTimeout), s.quoted)).ReadAll()
-	return err
-}
-
-// buildStep folds the next events into the projection, and makes it live when
-// there are no more.
-func (s *Store) buildStep(ctx context.Context, p *courante.Projection) (live bool, err error) {
-	err = pgx.BeginFunc(ctx, s.db.pool, func(tx pgx.Tx) error {
-		var version int
-		var at courante.Cursor
-		var hash int64
-		err := tx.QueryRow(ctx, s.sql("select version, live, epoch, tick, position, hash from {schema}.projection where name = $1 for update"), p.Name).
-			Scan(&version, &live, &at.Epoch, &at.Tick, &at.Position, &hash)
-		at.Hash = uint64(hash)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows), err == nil && version != p.Version:
-			return errors.New("another program, which was started later, keeps other projections of this log; start this one again if it is the one that shall go on")
-		case err != nil || live:
-			return err
-		}
-		events, next, err := s.ReadLog(ctx, at, buildEvents)
-		if err != nil {
-			return err
-		}
-		if len(events) > 0 {
-			if err := s.fold(ctx, tx, p, events); err != nil {
-				return err
-			}
-		} else if next, err = s.buildRest(ctx, tx, p, next); err != nil {
-			return err
-		} else {
-			live = true
-		}
-		_, err = tx.Exec(ctx, s.sql(`
-			update {schema}.projection set epoch = $2, tick = $3, position = $4, hash = $5, live = $6, since = now()
-			where name = $1`), p.Name, next.Epoch, next.Tick, next.Position, int64(next.Hash), live)
-		return err
-	})
-	return live && err == nil, err
-}
-
-// buildRest folds what is behind the cursor while nobody can add to it. A tick
-// makes visible what was committed before the lock.
-func (s *Store) buildRest(ctx context.Context, tx pgx.Tx, p *courante.Projection, at courante.Cursor) (courante.Cursor, error) {
-	if err := s.lockLog(ctx, tx); err != nil {
-		return at, err
-	}
-	if _, err := s.db.Tick(ctx); err != nil {
-		return at, err
-	}
-	for {
-		events, next, err := s.ReadLog(ctx, at, buildEvents)
-		if err != nil || len(events) == 0 {
-			return next, err
-		}
-		if err := s.fold(ctx, tx, p, events); err != nil {
-			return at, err
-		}
-		at = next
-	}
-}
-
-// fold changes the projection by events of the log.
-func (s *Store) fold(ctx context.Context, tx pgx.Tx, p *courante.Projection, events []courante.Event) error {
-	// As a unit has them: without what they got by being committed. Others may
-	// have been given the same slice.
-	events = slices.Clone(events)
-	for i := range events {
-		e := &events[i]
-		e.Epoch, e.Tick, e.TickHash, e.Position, e.Xid = 0, 0, 0, 0, 0
-	}
-	batch, err := s.apply(p, events)
-	if err == nil && batch.Len() > 0 {
-		err = tx.SendBatch(ctx, batch).Close()
-	}
-	if err != nil {
-		return fmt.Errorf("fold %s to %s: %w", events[0].ID(), events[len(events)-1].ID(), err)
 	}
 	return nil
 }
 
-// forget drops what was kept of projections that are not declared any more.
-// Their tables stay as they are, for the migrations to drop.
-func (s *Store) forget(ctx context.Context, in *inline) error {
-	names := make([]string, len(in.list))
-	for i, p := range in.list {
-		names[i] = p.Name
+// buildAndSwitch makes the projection live at its version: built beside what is
+// live, compared, and switched to; or, where nothing is live, in place.
+func (s *Store) buildAndSwitch(ctx context.Context, p *courante.Projection) (*generation, error) {
+	g, err := s.begin(ctx, p, false)
+	if err != nil {
+		return nil, err
 	}
-	var others int
-	err := s.db.pool.QueryRow(ctx, s.sql("select count(*) from {schema}.projection where name <> all($1)"), names).Scan(&others)
-	if err != nil || others == 0 {
+	f := s.newFolder(p, g, map[string]courante.ReadLog{s.name: s.ReadLog})
+	return g, s.finish(ctx, f)
+}
+
+// finish folds a generation to the end of its logs, makes it ready, and live
+// unless it does not stand the comparison.
+func (s *Store) finish(ctx context.Context, f *folder) error {
+	// Before a program runs, nobody may have made visible what there is.
+	if _, err := s.db.Tick(ctx); err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, s.db.pool, func(tx pgx.Tx) error {
-		if err := s.lockLog(ctx, tx); err != nil {
+	if err := f.catchUp(ctx, 0, nil); err != nil {
+		return err
+	}
+	if f.g.State == stateBuilding && f.g.Beside {
+		c, err := s.foldTwice(ctx, f)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, s.sql("delete from {schema}.projection where name <> all($1)"), names)
+		if !c.Same() {
+			return &DifferenceError{f.p.Name, f.g.N, c}
+		}
+	}
+	if err := s.ready(ctx, &f.g); err != nil {
+		return err
+	}
+	return s.switchTo(ctx, f)
+}
+
+// again says whether work on a generation is to go on after an error: somebody
+// else folds it as well, or has moved it. It waits a moment then, so that one of
+// the two gets ahead. Other errors it returns.
+func (s *Store) again(ctx context.Context, err error) error {
+	if err == nil || !errors.Is(err, courante.ErrFenced) && !errors.Is(err, errMoved) {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(50*time.Millisecond + rand.N(200*time.Millisecond)):
+		return nil
+	}
+}
+
+// ready records that a generation has come to the end of the logs.
+func (s *Store) ready(ctx context.Context, g *generation) error {
+	_, err := s.db.pool.Exec(ctx, s.sql("update {schema}.generation set state = 'ready', built = now() where n = $1 and state = 'building'"), g.N)
+	if err == nil && g.State == stateBuilding {
+		g.State = stateReady
+	}
+	return err
+}
+
+// settleKind makes the projection known, in the kind that it is declared in. An
+// inline one that is to follow the log does so from the end on; one that is to
+// be inline from now on is live again when it has caught up.
+func (s *Store) settleKind(ctx context.Context, p *courante.Projection) error {
+	return pgx.BeginFunc(ctx, s.db.pool, func(tx pgx.Tx) error {
+		if err := s.declare(ctx, tx, p); err != nil {
+			return err
+		}
+		var kind courante.ProjectionKind
+		if err := tx.QueryRow(ctx, s.sql("select kind from {schema}.projection where name = $1"), p.Name).Scan(&kind); err != nil {
+			return err
+		}
+		list, err := s.generations(ctx, tx, p.Name)
+		if err != nil {
+			return err
+		}
+		live := list.live()
+		if live != nil && live.Version == p.Version && len(live.Tables) == 0 {
+			if _, err := tx.Exec(ctx, s.sql("update {schema}.generation set tables = $2 where n = $1"), live.N, p.Tables); err != nil {
+				return err
+			}
+		}
+		if kind == p.Kind() {
+			return nil
+		}
+		switch {
+		case live == nil:
+		case kind == courante.Inline && p.Kind() == courante.Async:
+			err = s.beginAtEnd(ctx, tx, live, p.Types)
+		case kind == courante.Async && p.Kind() == courante.Inline:
+			_, err = tx.Exec(ctx, s.sql("update {schema}.generation set state = 'ready' where n = $1"), live.N)
+		default: // a view has other tables than the others
+			err = s.deleteGeneration(ctx, tx, live)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, s.sql(`
+			update {schema}.projection set kind = $2, paused = null, paused_by = '', failure = '',
+				live = live and exists (select from {schema}.generation where projection = $1 and state = 'live')
+			where name = $1`), p.Name, string(p.Kind()))
 		return err
 	})
+}
+
+// beginAtEnd has the inline generation follow the log from its end on, which
+// nobody can move while tx is open.
+func (s *Store) beginAtEnd(ctx context.Context, tx pgx.Tx, g *generation, types []string) error {
+	if err := s.lockLog(ctx, tx); err != nil {
+		return err
+	}
+	if _, err := s.db.Tick(ctx); err != nil {
+		return err
+	}
+	end, err := s.Head(ctx)
+	if err != nil {
+		return err
+	}
+	return s.beginLane(ctx, tx, g, s.name, types, end)
+}
+
+// beginLane has a generation follow a log from a place on.
+func (s *Store) beginLane(ctx context.Context, tx pgx.Tx, g *generation, log string, types []string, from courante.Cursor) error {
+	if types == nil {
+		types = []string{}
+	}
+	first, _, err := s.progressRange(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, s.sql(`
+		with added as (
+			insert into {schema}.lane_epoch (n, lanes, epoch, tick, position, hash, subscriber, log, types)
+			values (1, 1, $3, $4, $5, $6, $1, $2, $7)
+			returning *
+		)
+		insert into {schema}.progress (n, epoch, lane_epoch, k, tick, position, hash, subscriber, log)
+		select $8, epoch, n, 0, tick, position, hash, subscriber, log from added`),
+		g.lane(), log, from.Epoch, from.Tick, from.Position, int64(from.Hash), types, first)
+	return err
+}
+
+// endLanes forgets where a generation is, because units change it now.
+func (s *Store) endLanes(ctx context.Context, tx pgx.Tx, g *generation) error {
+	for _, table := range []string{"lane_epoch", "progress"} {
+		if _, err := tx.Exec(ctx, s.sql("delete from {schema}."+table+" where subscriber = $1"), g.lane()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DifferenceError says that a generation does not have the rows that it should
+// have, and so was not made live.
+type DifferenceError struct {
+	Projection string
+	Generation int64
+	Comparison *Comparison
+}
+
+func (e *DifferenceError) Error() string {
+	return fmt.Sprintf("projection %s, generation %d: %s", e.Projection, e.Generation, e.Comparison)
 }

@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -187,7 +188,7 @@ func TestProjectionOfALogThatIsThere(t *testing.T) {
 	config := NewTestConfig(t)
 	_, s := openConfig(t, config)
 	for i := range 3 { // more than one step
-		mustAppend(t, s, fmt.Sprintf("order:%d", i), 0, buildEvents/2-100)
+		mustAppend(t, s, fmt.Sprintf("order:%d", i), 0, 450)
 	}
 	open := hold(t, s, "order:held", 1)
 	kept := make(chan error)
@@ -206,7 +207,7 @@ func TestProjectionOfALogThatIsThere(t *testing.T) {
 	if err := <-kept; err != nil {
 		t.Fatal(err)
 	}
-	if n := wantSeen(t, s, 1); n != 3*(buildEvents/2-100)+1 {
+	if n := wantSeen(t, s, 1); n != 3*(450)+1 {
 		t.Errorf("%d events in the log", n)
 	}
 
@@ -263,11 +264,15 @@ func TestBuildGoesOnAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := seen(1)
-	if live, err := s.beginBuild(t.Context(), &p); live || err != nil {
-		t.Fatalf("live %v, error %v", live, err)
+	g, err := s.begin(t.Context(), &p, false)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if live, err := s.buildStep(t.Context(), &p); live || err != nil {
-		t.Fatalf("after one step: live %v, error %v", live, err)
+	f := s.newFolder(&p, g, map[string]courante.ReadLog{s.name: func(ctx context.Context, after courante.Cursor, _ int) ([]courante.Event, courante.Cursor, error) {
+		return s.ReadLog(ctx, after, 1000)
+	}})
+	if err := f.catchUp(t.Context(), 1, nil); err != nil {
+		t.Fatal(err)
 	}
 	var n int
 	if err := testConn(t).QueryRow(t.Context(), s.sql("select count(*) from {schema}.seen")).Scan(&n); err != nil || n == 0 {
@@ -356,7 +361,7 @@ func TestUnitBehindABuild(t *testing.T) {
 		}
 		return waits
 	})
-	if _, err := tx.Exec(t.Context(), s.sql("insert into {schema}.projection values (1, 0, 0, 0, 0, true, now(), 'seen')")); err != nil {
+	if _, err := tx.Exec(t.Context(), s.sql("insert into {schema}.projection (version, live, kind, name) values (1, true, 'inline', 'seen')")); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {

@@ -1,0 +1,299 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/courante-dev/courante"
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// lookAgain is how often a follower looks what generations there are, and
+	// whether it is paused; one that carries nothing live on, more seldom.
+	lookAgain     = time.Second
+	lookAgainIdle = 10 * time.Second
+
+	// recordPlace is how long a follower that finds nothing it wants keeps its
+	// place to itself: readers in other processes wait for it.
+	recordPlace = 250 * time.Millisecond
+
+	// standBack is how long a follower leaves a generation to another process
+	// that was faster. If that one has not moved by then, it is gone.
+	standBack = 2 * time.Second
+
+	// stepBatches bounds what one step folds while it catches up, about a
+	// second of work, so that the actor hears when it is told to stop.
+	stepBatches = 20
+)
+
+// logFollower implements courante.Follower.
+type logFollower struct {
+	store *Store
+	p     courante.Projection
+	logs  map[string]courante.ReadLog
+
+	looked  time.Time // zero: look before the next step
+	paused  bool
+	failure string
+	list    []*followed
+	next    time.Time
+
+	mu     sync.Mutex // guards places
+	places map[string]courante.Cursor
+}
+
+// followed is a generation that the follower carries on.
+type followed struct {
+	*folder
+	back     time.Time                  // not before; see standBack
+	left     map[string]courante.Cursor // where another process was when it was faster
+	recorded time.Time                  // when a place was last written down
+	ran      time.Duration              // how long the last refresh of a view took
+}
+
+// Follow returns the follower of a projection; see [courante.SQLStore].
+func (s *Store) Follow(p courante.Projection, logs map[string]courante.ReadLog) courante.Follower {
+	return &logFollower{store: s, p: p, logs: logs, places: make(map[string]courante.Cursor)}
+}
+
+// Next is when there is something to do though no log grows.
+func (f *logFollower) Next() time.Time { return f.next }
+
+// Place is how far the live generation is, as this process knows.
+func (f *logFollower) Place(log string) courante.Cursor {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.places[log]
+}
+
+// Step carries each generation on by a piece; see [courante.Follower].
+func (f *logFollower) Step(ctx context.Context) (worked bool, err error) {
+	every := lookAgain
+	if f.p.Kind() == courante.Inline {
+		every = lookAgainIdle
+	}
+	if time.Since(f.looked) >= every {
+		if err := f.look(ctx); err != nil {
+			return false, translate(fmt.Sprintf("look at projection %s of %s", f.p.Name, f.store.name), err)
+		}
+	}
+	f.next = f.looked.Add(every)
+	if f.paused {
+		return false, nil
+	}
+	for _, g := range f.list {
+		moved, err := f.carry(ctx, g)
+		switch {
+		case errors.Is(err, courante.ErrFenced):
+			g.stand(standBack)
+		case errors.Is(err, errMoved):
+			f.looked = time.Time{}
+			moved = true
+		case err != nil:
+			g.lanes = nil
+			return worked, f.failed(ctx, err)
+		}
+		worked = worked || moved
+	}
+	if worked && f.failure != "" {
+		return worked, f.failed(ctx, nil)
+	}
+	return worked, nil
+}
+
+// look reads what generations there are to carry on: the live one, unless it is
+// inline; those of this program's version that are ready, or kept as the way
+// back; and one that is to become live, unless an operator builds it.
+func (f *logFollower) look(ctx context.Context) error {
+	err := f.store.db.pool.QueryRow(ctx, f.store.sql("select paused is not null, failure from {schema}.projection where name = $1"), f.p.Name).
+		Scan(&f.paused, &f.failure)
+	if errors.Is(err, pgx.ErrNoRows) { // a program that was started later does not declare it
+		f.list, f.looked = nil, time.Now()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	list, err := f.store.generations(ctx, f.store.db.pool, f.p.Name)
+	if err != nil {
+		return err
+	}
+	live := list.live()
+	if build := live == nil || live.Version != f.p.Version; build && f.p.Kind() != courante.Inline && !f.paused {
+		if f.p.Kind() == courante.View {
+			err = f.store.beginView(ctx, &f.p)
+		} else {
+			_, err = f.store.begin(ctx, &f.p, false)
+		}
+		if err != nil {
+			return err
+		}
+		if list, err = f.store.generations(ctx, f.store.db.pool, f.p.Name); err != nil {
+			return err
+		}
+		live = list.live()
+	}
+	before := f.list
+	f.list = nil
+	for i := range list {
+		g := &list[i]
+		ours := g.Version == f.p.Version
+		operators := g.State == stateBuilding && live != nil && live.Version == f.p.Version
+		if !ours || operators || f.p.Kind() == courante.Inline && g.State != stateReady && g.State != stateKept {
+			continue
+		}
+		f.list = append(f.list, f.follow(g, before))
+	}
+	if live == nil || live.Version != f.p.Version {
+		f.mu.Lock()
+		clear(f.places)
+		f.mu.Unlock()
+	}
+	f.looked = time.Now()
+	return nil
+}
+
+// follow returns what was followed before, if it is the same still.
+func (f *logFollower) follow(g *generation, before []*followed) *followed {
+	for _, old := range before {
+		if old.g.N == g.N && old.g.Beside == g.Beside {
+			old.g.State = g.State
+			return old
+		}
+	}
+	return &followed{folder: f.store.newFolder(&f.p, g, f.logs)}
+}
+
+// stand leaves the generation to somebody else for a while.
+func (g *followed) stand(d time.Duration) {
+	g.left = make(map[string]courante.Cursor, len(g.lanes))
+	for log, lane := range g.lanes {
+		g.left[log] = lane.Cursor
+	}
+	g.lanes, g.back = nil, time.Now().Add(d)
+}
+
+// mine reports whether the generation is this process's to carry on: another
+// that was faster is left to it for as long as it moves.
+func (g *followed) mine(ctx context.Context) (bool, error) {
+	if g.left == nil {
+		return true, g.open(ctx)
+	}
+	if time.Now().Before(g.back) {
+		return false, nil
+	}
+	if err := g.open(ctx); err != nil {
+		return false, err
+	}
+	for log, at := range g.left {
+		if g.lanes[log].Cursor != at {
+			g.stand(standBack)
+			return false, nil
+		}
+	}
+	g.left = nil
+	return true, nil
+}
+
+// carry folds what there is for one generation.
+func (f *logFollower) carry(ctx context.Context, g *followed) (moved bool, err error) {
+	if mine, err := g.mine(ctx); err != nil || !mine {
+		f.wake(g.back)
+		return false, err
+	}
+	if f.p.Kind() == courante.View {
+		return f.refresh(ctx, g)
+	}
+	if g.g.State == stateBuilding || g.g.State == stateReady && f.chosen() == nil {
+		return true, f.build(ctx, g)
+	}
+	for log := range f.logs {
+		b := g.read(ctx, log, g.lanes[log].Cursor)
+		if b.err != nil {
+			return moved, b.err
+		}
+		if b.to == g.lanes[log].Cursor {
+			if g.lanes[log].unrecorded == 0 {
+				continue
+			}
+			if time.Since(g.recorded) < recordPlace {
+				f.wake(g.recorded.Add(recordPlace))
+				continue
+			}
+			if err := g.record(ctx, log); err != nil {
+				return moved, err
+			}
+			g.recorded = time.Now()
+			continue
+		}
+		if err := g.commit(ctx, b); err != nil {
+			return moved, err
+		}
+		moved = true
+		f.publish(g)
+	}
+	f.publish(g)
+	return moved, nil
+}
+
+// chosen is the generation that is live in this program's version, if one is.
+func (f *logFollower) chosen() *followed {
+	for _, g := range f.list {
+		if g.g.State == stateLive {
+			return g
+		}
+	}
+	return nil
+}
+
+func (f *logFollower) publish(g *followed) {
+	if g.g.State != stateLive {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for log, lane := range g.lanes {
+		f.places[log] = lane.Cursor
+	}
+}
+
+func (f *logFollower) wake(at time.Time) {
+	if at.Before(f.next) {
+		f.next = at
+	}
+}
+
+// build carries on a generation that is to become live, and makes it that when
+// it has come to the end.
+func (f *logFollower) build(ctx context.Context, g *followed) error {
+	folded := 0
+	if err := g.catchUp(ctx, stepBatches, func(*folder) { folded++ }); err != nil || folded >= stepBatches {
+		return err
+	}
+	f.looked = time.Time{} // what comes of it is seen anew
+	return f.store.finish(ctx, g.folder)
+}
+
+// failed writes down why the projection does not go on, for those who look at
+// it; what passes by itself is not worth it.
+func (f *logFollower) failed(ctx context.Context, err error) error {
+	text := ""
+	if err != nil {
+		if errors.Is(err, courante.ErrTransient) || errors.Is(err, courante.ErrUnknownOutcome) || ctx.Err() != nil {
+			return err
+		}
+		text = clean(err.Error())
+	}
+	if text != f.failure {
+		_, saved := f.store.db.pool.Exec(ctx, f.store.sql("update {schema}.projection set failure = $2 where name = $1"), f.p.Name, text)
+		if saved != nil {
+			return errors.Join(err, saved)
+		}
+		f.failure = text
+	}
+	return err
+}
