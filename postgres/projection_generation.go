@@ -22,7 +22,7 @@ const (
 
 // generation is one set of a projection's tables. Live, or built where no other
 // was, it is in the context's schema; otherwise it is beside that, in a schema
-// of its own. See 004_generation.sql.
+// of its own. See 005_generation.sql.
 type generation struct {
 	N          int64
 	Version    int
