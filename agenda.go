@@ -35,6 +35,7 @@ type agenda struct {
 	head     Cursor    // end of the log when it was opened
 
 	mu     sync.Mutex // guards what follows; performers share it
+	seen   Cursor     // reached, for others
 	known  bool       // the log is read up to head; before that, what looks open may have ended long ago
 	tasks  map[string]*task
 	former map[string]*task // those before it was opened again, until it has caught up
@@ -49,6 +50,8 @@ type task struct {
 	Trace       string    `json:"trace,omitempty"`
 	Deadline    *Deadline `json:"deadline,omitempty"`
 	Effect      *Request  `json:"effect,omitempty"`
+	Asked       time.Time `json:"asked,omitzero"`    // when, of an effect
+	Journey     *journey  `json:"journey,omitempty"` // nothing to do, but to know of
 
 	at       time.Time // not before
 	busy     bool      // it waits for a performer or is in the hands of one
@@ -153,7 +156,7 @@ func (a *agenda) open(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	a.former, a.tasks = a.tasks, map[string]*task{}
-	a.alarms, a.known = nil, false
+	a.alarms, a.known, a.seen = nil, false, p.Cursor
 	for _, t := range saved {
 		if t.Deadline != nil {
 			t.at = t.Deadline.Due
@@ -179,12 +182,17 @@ func (a *agenda) add(t *task) {
 		a.ready = append(a.ready, t)
 		return
 	}
-	a.alarms.push(t)
+	if t.Deadline != nil {
+		a.alarms.push(t)
+	}
 }
 
 func (t *task) id() string {
-	if t.Effect != nil {
+	switch {
+	case t.Effect != nil:
 		return t.Effect.ID
+	case t.Journey != nil:
+		return journeyID(t.Journey.Saga, t.Correlation)
 	}
 	return t.Stream + "/" + t.Deadline.Name
 }
@@ -205,11 +213,13 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 	asked := false
 	a.mu.Lock()
 	for i := range events {
+		a.travel(ctx, &events[i])
 		if notes := events[i].Notes; notes != nil {
 			asked = a.apply(&events[i], notes) || asked
 			a.changed++
 		}
 	}
+	a.seen = to
 	a.mu.Unlock()
 	a.reached = to
 	if asked {
@@ -235,7 +245,7 @@ func (a *agenda) apply(e *Event, notes *Notes) (asked bool) {
 	}
 	for i := range notes.Ask {
 		if a.tasks[notes.Ask[i].ID] == nil { // else it is read again and goes on
-			a.add(&task{Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Effect: &notes.Ask[i]})
+			a.add(&task{Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Effect: &notes.Ask[i], Asked: e.Time})
 			asked = true
 		}
 	}

@@ -36,7 +36,7 @@ func (c *consumer) step(ctx context.Context) (bool, error) {
 	var lost *LogBrokenError
 	switch {
 	case errors.As(err, &lost), errors.Is(err, errNewerProgram):
-		c.stop(ctx, err)
+		c.stop(err)
 		worked, err = false, nil // it is reported, and there is nothing to try again
 	case errors.Is(err, ErrFenced):
 		c.close()
@@ -49,12 +49,11 @@ func (c *consumer) step(ctx context.Context) (bool, error) {
 }
 
 // stop ends the consumer for good: going on could lose or repeat events.
-func (c *consumer) stop(ctx context.Context, err error) {
+func (c *consumer) stop(err error) {
 	c.close()
 	c.broken = err
 	c.n.setStopped(err)
 	c.n.rt.log.Error("subscriber stopped", "service", c.n.svc.name, "lane", c.k, "error", err)
-	c.n.rt.metrics.stopped.Add(ctx, 1, c.n.attrs)
 }
 
 func (c *consumer) try(ctx context.Context) (bool, error) {

@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 )
 
 func newNode(rt *Runtime, m Mount) *node {
 	return &node{
 		rt: rt, svc: m.Service, store: m.Store, commands: commandQueue{begun: make(chan struct{})},
-		attrs: metric.WithAttributeSet(attribute.NewSet(attribute.String("service", m.Service.name))),
+		labels: newLabels(m.Service), journeys: newJourneys(m.Service),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -13,8 +14,10 @@ import (
 type aside struct {
 	revision int64
 	looked   time.Time // when it last looked for what operators did
-	keys     map[string]*asideKey
-	due      dueKeys // those that go on by themselves
+	due      dueKeys   // those that go on by themselves
+
+	mu   sync.Mutex // guards changes of keys, which the metrics read
+	keys map[string]*asideKey
 }
 
 type asideKey struct {
@@ -32,7 +35,9 @@ func (a *aside) has(key string) bool { return a.keys[key] != nil }
 func (a *aside) set(k AsideKey) {
 	a.remove(k.Key)
 	own := &asideKey{AsideKey: k, index: -1}
+	a.mu.Lock()
 	a.keys[k.Key] = own
+	a.mu.Unlock()
 	if !k.Failed || !k.RetryAt.IsZero() {
 		heap.Push(&a.due, own)
 	}
@@ -40,7 +45,9 @@ func (a *aside) set(k AsideKey) {
 
 func (a *aside) remove(key string) {
 	if have := a.keys[key]; have != nil {
+		a.mu.Lock()
 		delete(a.keys, key)
+		a.mu.Unlock()
 		if have.index >= 0 {
 			heap.Remove(&a.due, have.index)
 		}
@@ -153,7 +160,7 @@ func (c *consumer) noteParked(ctx context.Context, w *work) {
 		if p.Cause != "" {
 			c.n.rt.log.Error("message set aside", "service", c.n.svc.name, "reaction", p.Reaction, "event_id", p.Event.ID(),
 				"correlation_id", p.Event.Correlation, "fingerprint", p.Fingerprint, "attempts", p.Attempts, "retry_at", p.RetryAt, "error", p.Cause)
-			c.n.rt.metrics.parked.Add(ctx, 1, c.n.attrs)
+			c.n.rt.metrics.parked.Add(ctx, 1, c.n.labels.service)
 		}
 		if !c.aside.has(p.Key) {
 			c.aside.set(AsideKey{Key: p.Key, Failed: p.Cause != "", RetryAt: p.RetryAt})
@@ -204,6 +211,7 @@ func (c *consumer) loadAside(ctx context.Context) error {
 			c.aside.set(k)
 		}
 	}
+	c.publishAside()
 	return nil
 }
 

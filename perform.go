@@ -214,3 +214,10 @@ func (b *breaker) note(now time.Time, err error) {
 		b.until = now.Add(b.pause())
 	}
 }
+
+// open reports whether calls are held back.
+func (b *breaker) open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures >= breakAfter
+}

@@ -87,7 +87,7 @@ const (
 // so that its neighbours go on.
 func (n *node) process(ctx context.Context, w *work) error {
 	for try := 0; ; try++ {
-		err := n.attempt(ctx, w)
+		err := n.measured(ctx, w)
 		var conflict *ConflictError
 		switch {
 		case err == nil:
@@ -95,7 +95,6 @@ func (n *node) process(ctx context.Context, w *work) error {
 		case errors.As(err, &conflict) && w.dropRepeated(conflict):
 			continue
 		case errors.As(err, &conflict) && try < maxConflicts:
-			n.rt.metrics.conflicts.Add(ctx, 1, n.attrs)
 			continue
 		case errors.As(err, &conflict):
 			return Transient(err)
@@ -200,7 +199,7 @@ func (n *node) attempt(ctx context.Context, w *work) error {
 		return nil
 	}
 	n.observe(w)
-	receipt, err := unit.Commit(ctx, changes)
+	receipt, err := n.journeys.commit(ctx, unit, changes)
 	if err != nil {
 		return err
 	}

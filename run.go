@@ -29,6 +29,11 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	gauges, err := rt.observeGauges()
+	if err != nil {
+		return err
+	}
+	defer gauges()
 
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -84,16 +89,16 @@ func (rt *Runtime) drive(ctx, work context.Context, a *Actor) {
 		var wait time.Duration
 		switch {
 		case err != nil:
-			a.errs++
-			wait = rt.backoff(a.errs, minPause, maxPause)
+			failures := int(a.errs.Add(1))
+			wait = rt.backoff(failures, minPause, maxPause)
 			if work.Err() == nil {
-				rt.log.Warn("paused", "actor", a.Name, "failures", a.errs, "pause_ms", wait.Milliseconds(), "error", err)
+				rt.log.Warn("paused", "actor", a.Name, "failures", failures, "pause_ms", wait.Milliseconds(), "error", err)
 			}
 		case worked:
-			a.errs = 0
+			a.errs.Store(0)
 			continue
 		default:
-			a.errs = 0
+			a.errs.Store(0)
 			wait = idlePoll
 			if next := a.Next(); !next.IsZero() {
 				wait = min(wait, max(time.Until(next), 0))

@@ -96,17 +96,18 @@ type Mount struct {
 // to the services that react to them, decides in batches, fires deadlines and
 // performs effects.
 type Runtime struct {
-	cfg       Config
-	log       *slog.Logger
-	tracer    trace.Tracer
-	metrics   *metrics
-	nodes     []*node
-	byName    map[string]*node
-	tails     map[string]*tail // by log
-	transport Transport
-	actors    []*Actor
-	ticker    *Actor
-	nextTick  time.Time // the ticker's own: not before
+	cfg        Config
+	log        *slog.Logger
+	tracer     trace.Tracer
+	metrics    *metrics
+	tickLabels *classed
+	nodes      []*node
+	byName     map[string]*node
+	tails      map[string]*tail // by log
+	transport  Transport
+	actors     []*Actor
+	ticker     *Actor
+	nextTick   time.Time // the ticker's own: not before
 
 	ticked atomic.Int64 // when the ticker last had an answer, Unix nanoseconds
 
@@ -120,7 +121,8 @@ type node struct {
 	rt        *Runtime
 	svc       *Service
 	store     Store
-	attrs     metric.MeasurementOption
+	labels    labels
+	journeys  *journeys
 	consumers []*consumer
 	agenda    *agenda
 	followers []*follower
@@ -136,6 +138,7 @@ type node struct {
 	places  map[Lane]Cursor          // how far the lanes have come
 	stopped error                    // why a lane stopped for good
 	retired map[string]*retiredError // by source log
+	aside   map[int]*aside           // by lane of the process
 }
 
 // Actor is one of the things that a runtime does side by side. In a running
@@ -151,7 +154,7 @@ type Actor struct {
 	Next func() time.Time
 
 	wake chan struct{}
-	errs int // transient failures in a row
+	errs atomic.Int32 // transient failures in a row
 }
 
 // Wake makes a running actor take a step soon. It never blocks.
@@ -179,7 +182,7 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 	cfg.setDefaults()
 	rt := &Runtime{
 		cfg: cfg, log: cfg.Logger, byName: map[string]*node{}, tails: map[string]*tail{},
-		tracer: cfg.Tracer.Tracer(scope),
+		tracer: cfg.Tracer.Tracer(scope), tickLabels: newClassed(),
 	}
 	problems := rt.check()
 	var err error
@@ -381,7 +384,7 @@ func (rt *Runtime) enlist() {
 				n.consumers = append(n.consumers, c)
 			}
 		}
-		if len(n.svc.deadlines) > 0 || len(n.svc.effects) > 0 {
+		if len(n.svc.deadlines)+len(n.svc.effects)+len(n.svc.sagas) > 0 {
 			n.agenda = newAgenda(n)
 			n.agenda.actor = rt.actor("agenda "+n.svc.name, n.agenda.step, n.agenda.next)
 			for i := range rt.cfg.Performers {
@@ -425,7 +428,9 @@ func (rt *Runtime) tick(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	rt.nextTick = time.Time{}
+	began := time.Now()
 	moved, err := rt.cfg.Database.Tick(ctx)
+	rt.metrics.ticks.Record(ctx, time.Since(began).Seconds(), rt.tickLabels[classOf(err)])
 	if err != nil {
 		return false, fmt.Errorf("tick: %w", err)
 	}

@@ -1,5 +1,7 @@
 package courante
 
+import "time"
+
 // Saga names a conversation of services about one thing, from the event that
 // begins it to the events that end it. It is choreography: there is no
 // conductor and no further code; the steps of all services that react, directly
@@ -19,6 +21,15 @@ type Saga struct {
 	// the saga has events as well: a return has its own streams, and begins on
 	// that of the order which its events call "order_id".
 	Keys []string `json:"keys,omitempty"`
+
+	// Within is how long one ought to take at most; one that takes longer counts
+	// as overdue in the metrics. Zero: none ever does.
+	Within time.Duration `json:"-"`
+
+	// Value says, from the first event, what depends on the saga: so much of a
+	// unit, such as 1250 and "GBP". The metrics sum it up for those that errors
+	// delay. An empty unit stands for nothing. May be nil.
+	Value func(*Event) (amount int64, unit string) `json:"-"`
 }
 
 // Saga declares a saga. The service that owns its first and last events does.

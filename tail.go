@@ -3,6 +3,9 @@ package courante
 import (
 	"context"
 	"sync"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 )
 
 // tail is the end of a log kept in memory. Everybody in the process who is
@@ -12,6 +15,8 @@ type tail struct {
 	rt    *Runtime
 	store Store
 	actor *Actor
+
+	labels metric.MeasurementOption
 
 	mu     sync.Mutex // guards what follows; never held during I/O
 	begun  bool
@@ -32,7 +37,9 @@ const (
 	tailRead = 4 << 10
 )
 
-func newTail(rt *Runtime, s Store) *tail { return &tail{rt: rt, store: s} }
+func newTail(rt *Runtime, s Store) *tail {
+	return &tail{rt: rt, store: s, labels: metric.WithAttributeSet(attribute.NewSet(attribute.String("log", s.Log())))}
+}
 
 // step reads what is new at the end of the log.
 func (t *tail) step(ctx context.Context) (bool, error) {
@@ -54,6 +61,9 @@ func (t *tail) step(ctx context.Context) (bool, error) {
 	}
 	if to == from {
 		return false, nil
+	}
+	if len(events) > 0 {
+		t.rt.metrics.delay.Record(ctx, t.rt.now().Sub(events[0].Time).Seconds(), t.labels)
 	}
 	t.mu.Lock()
 	t.chunks = append(t.chunks, chunk{from, to, events})

@@ -216,7 +216,7 @@ func testMeasured(t *testing.T, p *process) {
 		`courante_command_duration_seconds_count{command="place order",outcome="ok",service="ordering"} 2`,
 		`courante_effect_duration_seconds_count{effect="charge",outcome="ok",service="payment"} 2`,
 		`courante_subscriber_lag_seconds_count{service="shipping"}`,
-		`courante_batch_size_count{service="inventory"}`,
+		`courante_unit_items_count{service="inventory"}`,
 		"process_cpu_seconds_total", "go_memory_used_bytes",
 	} {
 		if !strings.Contains(body, want) {

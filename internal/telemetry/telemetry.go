@@ -104,6 +104,25 @@ func exports(signal string) bool {
 // about twice the one before, so that a p99 is never off by more than that.
 var durations = []float64{.0002, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
+// journeys are the buckets of whole conversations, which may take days.
+var journeys = []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600}
+
+// buckets is the view that chooses the buckets. Where two views fit one
+// instrument it is collected twice, so there is one.
+func buckets(i sdkmetric.Instrument) (sdkmetric.Stream, bool) {
+	if i.Kind != sdkmetric.InstrumentKindHistogram || i.Unit != "s" {
+		return sdkmetric.Stream{}, false
+	}
+	bounds := durations
+	if strings.Contains(i.Name, ".journey.") {
+		bounds = journeys
+	}
+	return sdkmetric.Stream{
+		Name: i.Name, Description: i.Description, Unit: i.Unit,
+		Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: bounds},
+	}, true
+}
+
 func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource) error {
 	if err := t.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})); err != nil {
 		return err
@@ -115,9 +134,7 @@ func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource) 
 	options := []sdkmetric.Option{
 		sdkmetric.WithResource(about),
 		sdkmetric.WithReader(served),
-		sdkmetric.WithView(sdkmetric.NewView(
-			sdkmetric.Instrument{Kind: sdkmetric.InstrumentKindHistogram, Unit: "s"},
-			sdkmetric.Stream{Aggregation: sdkmetric.AggregationExplicitBucketHistogram{Boundaries: durations}})),
+		sdkmetric.WithView(buckets),
 	}
 	// "prometheus" is what we do anyway; the exporter of that name would open
 	// a second port for it.

@@ -60,9 +60,15 @@ func TestMetricsAreServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Record(t.Context(), 0.0004)
+	j, err := tel.Meter.Meter("test").Float64Histogram("courante.journey.duration", metric.WithUnit("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Record(t.Context(), 5000)
 	body := scrape(t, tel)
 	for _, want := range []string{
 		`courante_command_duration_seconds_bucket{le="0.0005"} 1`, // our buckets, not those of milliseconds
+		`courante_journey_duration_seconds_bucket{le="14400"} 1`,
 		"go_goroutine_count", "process_cpu_seconds_total",
 		`service_name="courante"`,
 	} {

@@ -54,6 +54,8 @@ func New(cfg Config) *Context {
 		Starts:      shop.OrderCreated{}.EventType(),
 		Completed:   courante.Types(shop.OrderConfirmed{}),
 		Compensated: courante.Types(shop.OrderCancelled{}),
+		Within:      cfg.Deadline,
+		Value:       orderValue,
 	})
 	c.declareCommands()
 	c.declareSteps()
@@ -66,3 +68,12 @@ func (c *Context) Service() *courante.Service { return c.svc }
 
 // Routes adds the context's HTTP operations to the API.
 func (c *Context) Routes(api huma.API) { c.routes(api) }
+
+// orderValue is the money that depends on an order.
+func orderValue(e *courante.Event) (int64, string) {
+	created, err := courante.Decode[shop.OrderCreated](e)
+	if err != nil {
+		return 0, ""
+	}
+	return created.Total.Amount, created.Total.Currency
+}

@@ -86,6 +86,14 @@ func (c *Context) declareReturns() {
 		Starts:    shop.ReturnRequested{}.EventType(),
 		Completed: emits(shop.ReturnCompleted{}),
 		Keys:      []string{"order_id"},
+		Within:    c.cfg.Deadline,
+		Value: func(e *courante.Event) (int64, string) {
+			requested, err := courante.Decode[shop.ReturnRequested](e)
+			if err != nil {
+				return 0, ""
+			}
+			return requested.Refund.Amount, requested.Refund.Currency
+		},
 	})
 	c.giveBack = courante.NewCommand(c.svc, returning)
 
