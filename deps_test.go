@@ -67,6 +67,9 @@ app -> courante, postgres, gateway, schema, courantetest, internal/telemetry, pg
 cmd/courante/internal/replay -> shop, zstd
 	# A replay is a caller like any other: it knows the public API and the published language, and nothing of the system behind them.
 
+examples ->
+	# It holds the examples' text for those who copy them.
+
 examples/library -> courante, app, courantetest, huma
 	# What a builder writes: the public API, and nothing that he could not import.
 

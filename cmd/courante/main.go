@@ -31,6 +31,7 @@ func theShop() app.App {
 		},
 		Welcome: welcome,
 		Commands: []app.Command{
+			{Name: "new", Group: "run", Help: "Make a project of your own, which works at once.", Value: &newCommand{}},
 			{Name: "replay", Group: "run", Help: "Send recorded orders to the running system and account for every line.", Value: &replayCommand{}},
 			{Name: "verify", Group: "look", Help: "Look whether everything that was written adds up.", Value: &verifyCommand{}},
 			{Name: "bench", Group: "measure", Help: "Measure the engine beside what the database could do at most.", Value: &benchCommand{}},

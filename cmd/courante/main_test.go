@@ -92,8 +92,13 @@ func up(t *testing.T, dir string, env ...string) *process {
 // upOn is up at an address.
 func upOn(t *testing.T, dir, address string, env ...string) *process {
 	t.Helper()
-	p := &process{t: t, exited: make(chan struct{})}
-	p.cmd = command(t, dir, env, "up", "--json", "--listen", address)
+	return startUp(t, command(t, dir, env, "up", "--json", "--listen", address))
+}
+
+// startUp starts a program with "up --json" and returns when it is ready.
+func startUp(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, exited: make(chan struct{})}
 	p.cmd.Stderr = p
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {

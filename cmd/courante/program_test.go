@@ -29,7 +29,7 @@ func runHere(t *testing.T, args ...string) (stdout, stderr string, code int) {
 func TestHelp(t *testing.T) {
 	var all strings.Builder
 	for _, command := range []string{
-		"", "up", "replay", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
+		"", "up", "new", "replay", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
 		"routes", "schema", "schema export", "schema check", "verify",
 		"subscriber", "subscriber list", "subscriber add", "subscriber retire", "subscriber repair",
 		"log", "log parts", "log close", "log seal", "log detach", "log attach", "bench", "bench orders", "bench append", "bench relay", "bench idle", "version",

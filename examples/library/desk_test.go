@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
-	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/courantetest"
 )
 
@@ -77,34 +75,3 @@ func TestDesk(t *testing.T) {
 
 // given begins a scenario of a desk.
 type given func(...courantetest.Fact) *courantetest.Scenario
-
-// TestReminder: the post office loses the first answer, and is asked again with
-// the same key.
-func TestReminder(t *testing.T) {
-	t.Parallel()
-	var keys []string
-	letters := NewLetters(func(_ context.Context, key string, _ Letter) error {
-		if keys = append(keys, key); len(keys) == 1 {
-			return courante.Unknown(errors.New("no answer"))
-		}
-		return nil
-	})
-	courantetest.Given(t, letters).
-		When(courantetest.Heard("l1", Overdue{"l1", "Emma", "Ann"})).
-		Then(Written{"Ann"}).
-		When(courantetest.Passed(time.Minute)).
-		Then(Posted{})
-	if len(keys) != 2 || keys[0] != keys[1] {
-		t.Errorf("the post office got the keys %q, want one twice", keys)
-	}
-}
-
-// TestTown runs the whole library in many simulations full of crashes, lost
-// answers and duplicates. Each outcome that is declared must happen in one.
-func TestTown(t *testing.T) {
-	t.Parallel()
-	covered := courantetest.Simulate(t, newTown)
-	for _, never := range covered.Never() {
-		t.Errorf("never taken: %s", never)
-	}
-}
