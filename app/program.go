@@ -38,6 +38,7 @@ type cli struct {
 	Audit      auditCommand      `cmd:"" group:"look" help:"Show what operators did to the system, and in whose name."`
 	Subscriber subscriberCommand `cmd:"" group:"mend" help:"See how far subscribers are; add, retire or repair one."`
 	Log        logCommand        `cmd:"" group:"mend" help:"See the parts of the logs; close, seal, detach or attach one."`
+	Projection projectionCommand `cmd:"" group:"mend" help:"See how the read models stand; rebuild, switch, pause or discard one."`
 	Version    versionCommand    `cmd:"" group:"measure" help:"Print the version and what it runs on."`
 }
 

@@ -80,11 +80,12 @@ func (p *Program) learn(k *kong.Kong) error {
 	return nil
 }
 
-// examples are what stands for {log}, {event}, {stream} and {subscriber} in
-// help texts: a log, an event type of it, a stream of it, and a service that
-// reacts to events of that log, or the last one if none does.
+// examples are what stands for {log}, {event}, {stream}, {subscriber} and
+// {projection} in help texts: a log, an event type of it, a stream of it, a
+// service that reacts to events of that log, or the last one if none does, and
+// a projection with its service.
 func (p *Program) examples() []string {
-	log, event, stream, subscriber := "orders", "orders.placed", "order:first", "payments"
+	log, event, stream, subscriber, projection := "orders", "orders.placed", "order:first", "payments", "orders order_list"
 	services := p.app.Declare()
 	if len(services) > 0 {
 		first := services[0]
@@ -96,5 +97,11 @@ func (p *Program) examples() []string {
 			event = events[0].Name
 		}
 	}
-	return []string{"{log}", log, "{event}", event, "{stream}", stream, "{subscriber}", subscriber}
+	for _, s := range services {
+		if list := s.Projections(); len(list) > 0 {
+			projection = s.Name() + " " + list[0].Name
+			break
+		}
+	}
+	return []string{"{log}", log, "{event}", event, "{stream}", stream, "{subscriber}", subscriber, "{projection}", projection}
 }
