@@ -33,6 +33,7 @@ type system struct {
 	parts    postgres.PartPolicy
 	runtime  *running
 	http     *http.Server
+	debugger *debugging // nil: not asked for
 	served   chan error // why the HTTP server ended
 }
 
@@ -57,7 +58,7 @@ func startSystem(ctx context.Context, p *Program, c *upCommand) (_ *system, err 
 		p.Println("Starting " + p.app.Name + " " + version().Version)
 	}
 	// What can be wrong is found before what takes time.
-	if s.listener, err = listen(ctx, c.Listen); err != nil {
+	if s.listener, err = listen(ctx, "listen", c.Listen); err != nil {
 		return nil, err
 	}
 	if s.dir, err = p.Globals.DataDir(); err != nil {
@@ -83,17 +84,21 @@ func startSystem(ctx context.Context, p *Program, c *upCommand) (_ *system, err 
 	if err := s.serve(contexts); err != nil {
 		return nil, err
 	}
+	if err := s.debug(ctx, c.Debug); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
-func listen(ctx context.Context, address string) (net.Listener, error) {
+// listen takes the address that a flag of that name gave.
+func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use by another program.\nChoose another address, for example: courante up --listen 127.0.0.1:0 (a free port), or set COURANTE_LISTEN", address)
+		return nil, fmt.Errorf("%s is in use by another program.\nChoose another address, for example: courante up --%s 127.0.0.1:0 (a free port)", address, flag)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s may not be used by this user: ports below 1024 need root.\nChoose another address, for example: courante up --listen 127.0.0.1:8080", address)
+		return nil, fmt.Errorf("%s may not be used by this user: ports below 1024 need root.\nChoose another address, for example: courante up --%s 127.0.0.1:8080", address, flag)
 	case err != nil:
 		return nil, UsageError{fmt.Errorf("cannot listen on %q: %w.\nAn address is HOST:PORT, for example 127.0.0.1:8080", address, err)}
 	}
@@ -270,5 +275,5 @@ func (s *system) wait(ctx context.Context) error {
 func (s *system) url() string { return "http://" + s.listener.Addr().String() }
 
 func (s *system) ready() Ready {
-	return Ready{Ready: true, URL: s.url(), Data: s.dir, Version: version().Version, PID: os.Getpid()}
+	return Ready{Ready: true, URL: s.url(), Data: s.dir, Version: version().Version, PID: os.Getpid(), Debug: s.debugger.url()}
 }

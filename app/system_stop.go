@@ -42,6 +42,9 @@ func (s *system) stopWith(ctx context.Context, say func(string, ...any)) error {
 	case s.listener != nil:
 		errs = append(errs, s.listener.Close())
 	}
+	if s.debugger != nil {
+		errs = append(errs, s.debugger.http.Close())
+	}
 	if s.runtime != nil {
 		say("2/4 runtime: what was begun is finished, the rest waits in the log")
 		s.runtime.cancel()

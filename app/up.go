@@ -11,6 +11,7 @@ import (
 
 type upCommand struct {
 	Listen string       `default:"127.0.0.1:8080" placeholder:"HOST:PORT" env:"COURANTE_LISTEN" help:"Where to answer HTTP, by default ${default}; port 0 picks a free one (${env})."`
+	Debug  string       `name:"debug-listen" placeholder:"HOST:PORT" env:"COURANTE_DEBUG_LISTEN" help:"Where to answer Go's profiler, for people who may see everything; by default nowhere (${env})."`
 	Own    kong.Plugins `embed:""` // flags of the program's own
 	parts
 }
@@ -36,6 +37,7 @@ type Ready struct {
 	Data    string `json:"data"`
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
+	Debug   string `json:"debug_url,omitempty"` // of Go's profiler, if it is served
 }
 
 // Run runs the system until ctx ends.

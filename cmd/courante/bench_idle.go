@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -47,7 +48,7 @@ func (c *benchIdleCommand) Run(ctx context.Context, p *app.Program) error {
 		return app.UsageError{Err: errors.New("--seconds must be at least 1")}
 	}
 	if _, err := p.Globals.Connection(); errors.Is(err, fs.ErrNotExist) {
-		stop, err := startChild(ctx, p)
+		_, stop, err := startChild(ctx, p, p.Globals.Data, p.Stderr)
 		if err != nil {
 			return err
 		}
@@ -102,22 +103,23 @@ func (c *benchIdleCommand) look(ctx context.Context, p *app.Program, pid, postma
 	return err
 }
 
-// startChild runs the system of the data folder as a program of its own, so
-// that its CPU time is not ours, until stop.
-func startChild(ctx context.Context, p *app.Program) (stop func(), err error) {
+// startChild runs the system of a data folder as a program of its own, so that
+// its CPU time is not ours, until stop. log gets what it says.
+func startChild(ctx context.Context, p *app.Program, data string, log io.Writer, args ...string) (ready app.Ready, stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return ready, nil, err
 	}
-	up := exec.CommandContext(context.WithoutCancel(ctx), self, "up", "--json", "--data", p.Globals.Data, "--listen", "127.0.0.1:0")
-	up.Stderr = p.Stderr
+	args = append([]string{"up", "--json", "--data", data, "--listen", "127.0.0.1:0"}, args...)
+	up := exec.CommandContext(context.WithoutCancel(ctx), self, args...)
+	up.Stderr = log
 	out, err := up.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return ready, nil, err
 	}
 	p.Progress("starting the system")
 	if err := up.Start(); err != nil {
-		return nil, err
+		return ready, nil, err
 	}
 	stop = func() {
 		_ = up.Process.Signal(syscall.SIGTERM) // it may have ended
@@ -125,12 +127,11 @@ func startChild(ctx context.Context, p *app.Program) (stop func(), err error) {
 			p.Log.Warn("the system did not stop cleanly", "error", err)
 		}
 	}
-	var ready app.Ready
 	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		stop()
-		return nil, errors.New("the system did not start; it said why above")
+		return ready, nil, errors.New("the system did not start; it said why above")
 	}
-	return stop, nil
+	return ready, stop, nil
 }
 
 func postmasterOf(ctx context.Context, p *app.Program, url string) (int, error) {
