@@ -27,7 +27,11 @@ func (s *Service) Await(ctx context.Context, t Token, projections ...string) err
 	if log == nil {
 		return nil // of another database: this service does not consume it
 	}
-	consumed := contains(s.node.sources, t.Log)
+	if t.Log == s.name && !s.node.rt.cfg.Stepped {
+		wrong, err := s.node.locates.call(ctx, t)
+		return errors.Join(err, wrong)
+	}
+	consumed := contains(s.node.sources, t.Log) && t.Log != s.name
 	for {
 		changed := s.node.progressed()
 		place, err := log.store.Locate(ctx, t)

@@ -9,10 +9,43 @@ import (
 )
 
 func newNode(rt *Runtime, m Mount) *node {
-	return &node{
+	n := &node{
 		rt: rt, svc: m.Service, store: m.Store, commands: commandQueue{begun: make(chan struct{})},
 		labels: newLabels(m.Service), journeys: newJourneys(m.Service),
 	}
+	n.reads.ask = n.store.Read
+	n.locates.ask = n.locateEach
+	return n
+}
+
+// read reads a state, together with those that others want at the same time.
+func (n *node) read(ctx context.Context, key Key) (State, error) {
+	if n.rt.cfg.Stepped { // it runs nothing by itself
+		states, err := n.store.Read(ctx, []Key{key})
+		if err != nil {
+			return State{}, err
+		}
+		return states[0], nil
+	}
+	return n.reads.call(ctx, key)
+}
+
+// locateEach says of each token what is wrong with it, if anything is. Tokens
+// of one epoch share their fate, so one look decides for all of them.
+func (n *node) locateEach(ctx context.Context, tokens []Token) ([]error, error) {
+	errs := make([]error, len(tokens))
+	known := map[int32]error{}
+	for i, t := range tokens {
+		err, looked := known[t.Epoch]
+		if !looked {
+			if _, err = n.store.Locate(ctx, t); errors.Is(err, ErrNotFound) {
+				err = nil
+			}
+			known[t.Epoch] = err
+		}
+		errs[i] = err
+	}
+	return errs, nil
 }
 
 // command runs one call and answers it.
@@ -26,7 +59,9 @@ func (n *node) command(ctx context.Context, c *Command, call Call) (res Result, 
 	}
 	start := time.Now()
 	ctx = n.rt.begin(ctx, it, n.svc.name+" "+c.Name)
+	answered := n.rt.governor.answering(frontCommand)
 	defer func() {
+		answered()
 		n.rt.metrics.command(ctx, n, c, time.Since(start), err)
 		it.end(err)
 	}()

@@ -327,11 +327,13 @@ func (e *Entity[S]) read(ctx context.Context, id string) (S, State, error) {
 	if e.svc.node == nil {
 		return zero, State{}, errors.New("read " + e.category + ": the service has no runtime; hand it to NewRuntime first")
 	}
-	states, err := e.svc.node.store.Read(ctx, []Key{e.Key(id)})
-	if err != nil {
-		return zero, State{}, fmt.Errorf("read %s:%s: %w", e.category, id, err)
+	defer e.svc.node.rt.governor.answering(frontRead)()
+	states := make([]State, 1)
+	var err error
+	if states[0], err = e.svc.node.read(ctx, e.Key(id)); err == nil {
+		err = e.svc.rebase(ctx, e.svc.node.store, states)
 	}
-	if err := e.svc.rebase(ctx, e.svc.node.store, states); err != nil {
+	if err != nil {
 		return zero, State{}, fmt.Errorf("read %s:%s: %w", e.category, id, err)
 	}
 	if states[0].Version == 0 && states[0].Row == 0 {
@@ -354,6 +356,18 @@ func (e *Entity[S]) Event(ctx context.Context, id string, version int64) (Event,
 		}
 	}
 	return Event{}, fmt.Errorf("%s %q at version %d: %w", e.category, id, version, ErrNotFound)
+}
+
+// GetHistory reads a state together with all events of its stream, oldest
+// first, as of one moment. ErrNotFound if it was never written.
+func (e *Entity[S]) GetHistory(ctx context.Context, id string) (S, []Event, error) {
+	s, st, err := e.read(ctx, id)
+	if err != nil || st.Sourced && st.Row == 0 { // no baseline, so these are all
+		return s, st.Events, err
+	}
+	history, err := e.History(ctx, id)
+	// What came after the state was read is left to the next reader.
+	return s, history[:min(int(st.Version), len(history))], err
 }
 
 // History yields the events of an entity's stream, oldest first.

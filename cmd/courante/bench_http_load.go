@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -134,16 +133,14 @@ func (l *load) send(i int, c *loadConn, s *sender, next func() (time.Time, bool)
 func summarize(senders []sender, elapsed time.Duration) measured {
 	m := measured{Seconds: elapsed.Seconds(), Status: map[string]int{}}
 	var all []time.Duration
-	var errs []error
 	for _, s := range senders {
 		all = append(all, s.took...)
-		errs = append(errs, s.err)
+		if s.err != nil && m.Wrong == "" {
+			m.Wrong = s.err.Error()
+		}
 		for status, n := range s.status {
 			m.Status[strconv.Itoa(status)] += n
 		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		m.Wrong = err.Error()
 	}
 	m.N = len(all)
 	m.PerS = float64(m.N) / m.Seconds

@@ -42,22 +42,16 @@ type Moment struct {
 
 // Order reads an order from the source of truth.
 func (c *Context) Order(ctx context.Context, id string) (Order, error) {
-	// The state says up to which version it is; what the history has beyond
-	// that happened between the two reads and is left to the next reader.
-	state, version, err := c.orders.Get(ctx, id)
-	if err != nil {
-		return Order{}, err
-	}
-	history, err := c.orders.History(ctx, id)
+	state, history, err := c.orders.GetHistory(ctx, id)
 	if err != nil {
 		return Order{}, err
 	}
 	view := Order{
-		OrderID: id, CustomerID: state.CustomerID, Status: state.status(), Version: version,
+		OrderID: id, CustomerID: state.CustomerID, Status: state.status(), Version: int64(len(history)),
 		Currency: state.Total.Currency, Total: state.Total, CancelReason: state.Reason,
 		Lines: []LineView{}, Timeline: []Moment{},
 	}
-	for i := range history[:min(int(version), len(history))] {
+	for i := range history {
 		e := &history[i]
 		if strings.HasPrefix(e.Type, "courante.") {
 			continue // the runtime's own bookkeeping
