@@ -19,6 +19,8 @@ type gauges struct {
 	paused       metric.Int64ObservableGauge
 	tickAge      metric.Float64ObservableGauge
 	agendaLag    metric.Int64ObservableGauge
+	projections  metric.Float64ObservableGauge
+	behind       metric.Int64ObservableGauge
 	deadlines    metric.Int64ObservableGauge
 	lateness     metric.Float64ObservableGauge
 	effects      metric.Int64ObservableGauge
@@ -49,6 +51,8 @@ func (rt *Runtime) observeGauges() (stop func(), err error) {
 	count(&g.paused, "courante.actor.paused", "{actor}", "parts of the runtime that cannot go on for now, and try again")
 	seconds(&g.tickAge, "courante.tick.age", "since the database last answered the ticker")
 	count(&g.agendaLag, "courante.agenda.lag", "{event}", "events whose deadlines and effects the service has not read yet")
+	seconds(&g.projections, "courante.projection.lag", "age of the oldest event that the projection wants and has not folded, of those in memory")
+	count(&g.behind, "courante.projection.behind", "{event}", "events that the projection wants and has not folded, of those in memory")
 	count(&g.deadlines, "courante.deadline.open", "{deadline}", "deadlines that have not passed, and those that passed and did not fire yet")
 	seconds(&g.lateness, "courante.deadline.lateness", "how late the latest deadline is that passed and did not fire yet")
 	count(&g.effects, "courante.effect.open", "{effect}", "calls to the outside that were asked for and have no outcome")
@@ -85,6 +89,9 @@ func (g *gauges) observe(rt *Runtime, o metric.Observer) {
 		if n.agenda != nil {
 			g.observeAgenda(n, o)
 		}
+		for i, f := range n.followers {
+			g.observeProjection(n, &n.svc.projections[i], f, o)
+		}
 	}
 	g.observePauses(rt, o)
 	g.observeJourneys(rt, o)
@@ -104,6 +111,28 @@ func (g *gauges) observePauses(rt *Runtime, o metric.Observer) {
 	for kind, n := range counts {
 		o.ObserveInt64(g.paused, n, metric.WithAttributes(attribute.String("actor", kind)))
 	}
+}
+
+// observeProjection tells how far behind its logs a projection is. Inline ones
+// never are.
+func (g *gauges) observeProjection(n *node, p *Projection, f *follower, o metric.Observer) {
+	if p.Kind() == Inline {
+		return
+	}
+	behind, oldest := int64(0), n.rt.now()
+	for _, log := range f.logs {
+		n.rt.tails[log].eachAfter(f.Place(log), func(e *Event) {
+			if p.Wants(e.Type) {
+				behind++
+				if e.Time.Before(oldest) {
+					oldest = e.Time
+				}
+			}
+		})
+	}
+	with := metric.WithAttributes(attribute.String("service", n.svc.name), attribute.String("projection", p.Name))
+	o.ObserveInt64(g.behind, behind, with)
+	o.ObserveFloat64(g.projections, n.rt.now().Sub(oldest).Seconds(), with)
 }
 
 func (g *gauges) observeAgenda(n *node, o metric.Observer) {

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// follower is a projection that follows logs, inside a runtime.
+// follower is a projection inside a runtime; a node has one for each, in the
+// order declared.
 type follower struct {
 	Follower
-	name  string
 	logs  []string
 	actor *Actor
 }
@@ -32,7 +32,7 @@ func (rt *Runtime) enlistFollowers(n *node) {
 		foreign[i] = s.Log()
 	}
 	for _, p := range n.svc.projections {
-		f := &follower{name: p.Name, logs: p.Logs(n.svc, services, foreign)}
+		f := &follower{logs: p.Logs(n.svc, services, foreign)}
 		read := map[string]ReadLog{}
 		for _, log := range f.logs {
 			read[log] = rt.tails[log].read
@@ -57,12 +57,12 @@ func (n *node) awaitProjection(ctx context.Context, name string, t Token) error 
 	if i < 0 {
 		return fmt.Errorf("service %s has no projection %q", n.svc.name, name)
 	}
-	i = slices.IndexFunc(n.followers, func(f *follower) bool { return f.name == name })
-	if i < 0 || !contains(n.followers[i].logs, t.Log) {
-		return nil // without SQL, where the query will say so; or it does not read that log
+	store, ok := n.store.(SQLStore)
+	if !ok || n.svc.projections[i].Kind() == Inline {
+		return nil // the query will say that there is no SQL; or it never lags
 	}
-	store, f := n.store.(SQLStore), n.followers[i]
-	if p := n.svc.projections[i]; p.Kind() == Inline {
+	f := n.followers[i]
+	if !contains(f.logs, t.Log) {
 		return nil
 	}
 	source := n.rt.tails[t.Log].store

@@ -179,7 +179,7 @@ func (g *followed) stand(d time.Duration) {
 
 // mine reports whether the generation is this process's to carry on: another
 // that was faster is left to it for as long as it moves.
-func (g *followed) mine(ctx context.Context) (bool, error) {
+func (f *logFollower) mine(ctx context.Context, g *followed) (bool, error) {
 	if g.left == nil {
 		return true, g.open(ctx)
 	}
@@ -189,6 +189,7 @@ func (g *followed) mine(ctx context.Context) (bool, error) {
 	if err := g.open(ctx); err != nil {
 		return false, err
 	}
+	f.publish(g)
 	for log, at := range g.left {
 		if g.lanes[log].Cursor != at {
 			g.stand(standBack)
@@ -201,7 +202,7 @@ func (g *followed) mine(ctx context.Context) (bool, error) {
 
 // carry folds what there is for one generation.
 func (f *logFollower) carry(ctx context.Context, g *followed) (moved bool, err error) {
-	if mine, err := g.mine(ctx); err != nil || !mine {
+	if mine, err := f.mine(ctx, g); err != nil || !mine {
 		f.wake(g.back)
 		return false, err
 	}
