@@ -3,6 +3,7 @@ package courante
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type Entity[S any] struct {
 	category string
 	sourced  bool
 	evolve   map[string]func(*S, *Event) error
+	copies   func(dst, src reflect.Value) // nil: its states cannot be copied, and are not kept
 }
 
 // snapshotEvery is how many events a stream grows by between two baselines.
@@ -45,7 +47,10 @@ func Evolve[S any, P Payload](fn func(*S, P)) Evolution[S] {
 // the state as it is. S must survive a round trip through JSON, which is how
 // baselines are kept.
 func Sourced[S any](s *Service, category string, evolutions ...Evolution[S]) *Entity[S] {
-	e := &Entity[S]{svc: s, category: category, sourced: true, evolve: map[string]func(*S, *Event) error{}}
+	e := &Entity[S]{
+		svc: s, category: category, sourced: true, evolve: map[string]func(*S, *Event) error{},
+		copies: cloner(reflect.TypeFor[S]()),
+	}
 	for _, ev := range evolutions {
 		if e.evolve[ev.typ] != nil {
 			s.problem("entity %s: two evolutions for %s", category, ev.typ)
@@ -93,6 +98,13 @@ func (e *Entity[S]) Load(d *Decision, id string) *Ref[S] {
 	state, err := e.fold(&r.box.State)
 	if err != nil {
 		d.fail(Park(err))
+	} else if e.copies != nil && (r.box.whole == nil || len(r.box.tail)+len(r.box.Events) > 0) {
+		// Others who load it in this batch, and later ones, begin here.
+		whole := new(S)
+		e.copy(whole, &state)
+		for _, b := range []*box{r.box, d.batch.boxes[key]} {
+			b.whole, b.tail, b.Events = whole, nil, nil
+		}
 	}
 	r.State = state
 	d.refs[key] = r
@@ -117,19 +129,27 @@ func (e *Entity[S]) Fetch(d *Decision, ids ...string) {
 // fold rebuilds S from what a store returned.
 func (e *Entity[S]) fold(st *State) (S, error) {
 	var s S
-	if len(st.Data) > 0 {
+	if whole, ok := st.whole.(*S); ok {
+		e.copy(&s, whole)
+	} else if len(st.Data) > 0 {
 		if err := json.Unmarshal(st.Data, &s); err != nil {
 			return s, fmt.Errorf("decode state %s: %w", st.Stream(), err)
 		}
 	}
-	for i := range st.Events {
-		if apply := e.evolve[st.Events[i].Type]; apply != nil {
-			if err := apply(&s, &st.Events[i]); err != nil {
-				return s, err
+	for _, events := range [][]Event{st.tail, st.Events} {
+		for i := range events {
+			if apply := e.evolve[events[i].Type]; apply != nil {
+				if err := apply(&s, &events[i]); err != nil {
+					return s, err
+				}
 			}
 		}
 	}
 	return s, nil
+}
+
+func (e *Entity[S]) copy(dst, src *S) {
+	e.copies(reflect.ValueOf(dst).Elem(), reflect.ValueOf(src).Elem())
 }
 
 // Ref is one state inside a decision. State is the handler's own copy. Changing

@@ -191,11 +191,17 @@ func (n *node) attempt(ctx context.Context, w *work) error {
 	}
 	defer unit.Rollback(ctx)
 
-	changes, err := n.decideAll(ctx, w, unit.Load)
+	b, changes, err := n.decideAll(ctx, w, func(ctx context.Context, keys []Key) ([]State, error) {
+		have, known := n.kept.of(keys)
+		states, err := unit.Load(ctx, keys, known)
+		complete(states, have)
+		return states, err
+	})
 	if err != nil {
 		return err
 	}
 	if changes.empty() {
+		n.kept.keep(b, Receipt{})
 		return nil
 	}
 	n.observe(w)
@@ -203,6 +209,7 @@ func (n *node) attempt(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
+	n.kept.keep(b, receipt)
 	for _, it := range w.items {
 		it.token = receipt.Token
 		if it.decision == nil {
@@ -217,27 +224,28 @@ func (n *node) attempt(ctx context.Context, w *work) error {
 
 // decideAll loads states and runs the handlers, in as many rounds as they turn
 // out to need, and returns what they want written.
-func (n *node) decideAll(ctx context.Context, w *work, load func(context.Context, []Key) ([]State, error)) (Changes, error) {
+func (n *node) decideAll(ctx context.Context, w *work, load func(context.Context, []Key) ([]State, error)) (*batch, Changes, error) {
 	b := &batch{svc: n.svc, boxes: map[Key]*box{}}
 	var loaded []State
 	want := w.keys()
 	for round := 0; ; round++ {
 		if round == maxRounds {
-			return Changes{}, fmt.Errorf("%s: handlers still ask for further states after %d rounds", n.svc.name, maxRounds)
+			return nil, Changes{}, fmt.Errorf("%s: handlers still ask for further states after %d rounds", n.svc.name, maxRounds)
 		}
 		if len(want) > 0 {
 			states, err := load(ctx, want)
 			if err != nil {
-				return Changes{}, err
+				return nil, Changes{}, err
 			}
 			if err := n.svc.rebase(ctx, n.store, states); err != nil {
-				return Changes{}, err
+				return nil, Changes{}, err
 			}
 			loaded = append(loaded, states...)
 		}
 		b.reset(loaded)
 		if want = n.decide(b, w); len(want) == 0 {
-			return n.changes(b, w)
+			changes, err := n.changes(b, w)
+			return b, changes, err
 		}
 	}
 }
@@ -404,11 +412,13 @@ func (n *node) changes(b *batch, w *work) (Changes, error) {
 			}
 			continue
 		}
-		if len(bx.emitted) > 0 && len(bx.Events) >= snapshotEvery {
+		if len(bx.emitted) > 0 && bx.Version-bx.Row >= snapshotEvery {
 			data, err := n.svc.baselines[key.Category](&bx.State)
 			if err != nil {
 				return c, err
 			}
+			bx.Row = bx.Version
+			bx.Row = bx.Version
 			c.Snapshots = append(c.Snapshots, State{Key: key, Version: bx.Version, Row: bx.Version, Data: data, Open: bx.Open})
 		}
 	}

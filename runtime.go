@@ -130,6 +130,7 @@ type node struct {
 	commands  commandQueue
 	reads     group[Key, State]
 	locates   group[Token, error]
+	kept      kept
 
 	sources  []string     // logs that hold what it reacts to
 	prepared bool         // its tables are up to date; see Prepare

@@ -221,8 +221,8 @@ type countedUnit struct {
 	s *readCounter
 }
 
-func (u *countedUnit) Load(ctx context.Context, keys []courante.Key) ([]courante.State, error) {
-	states, err := u.Unit.Load(ctx, keys)
+func (u *countedUnit) Load(ctx context.Context, keys []courante.Key, known map[courante.Key]courante.Known) ([]courante.State, error) {
+	states, err := u.Unit.Load(ctx, keys, known)
 	for i := range states {
 		u.s.events.Add(int64(len(states[i].Events)))
 	}

@@ -88,7 +88,11 @@ type Unit interface {
 	// Load returns the states behind the keys, in the order of the keys.
 	// Stored rows are locked, in the order of their stream names, before they
 	// are read. It may be called again with further keys.
-	Load(ctx context.Context, keys []Key) ([]State, error)
+	//
+	// Of a sourced state that the caller knows up to some event, as known says,
+	// only what comes after it is returned, with After set. If that event is not
+	// in the stream any more, or not in reach, the state is returned whole.
+	Load(ctx context.Context, keys []Key, known map[Key]Known) ([]State, error)
 
 	// Commit writes the changes and ends the unit. On *ConflictError (it names
 	// every stream that conflicts), ErrFenced or any other error nothing was
@@ -110,6 +114,9 @@ type State struct {
 	Data    json.RawMessage // the stored row; of a sourced state: the snapshot that is the baseline, nil if none
 	Events  []Event         // of a sourced state: the events after the baseline, in order
 	Open    Open            // deadlines and effects still open; of a sourced state: as of the baseline
+	After   bool            // Events come after what the caller knew, and Row, Data and Open are not given
+
+	memo // what is kept of it between units
 }
 
 // Changes is everything that one unit writes, in a number of statements that

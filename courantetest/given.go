@@ -252,7 +252,7 @@ func Stored(key courante.Key, state any) Fact {
 			return err
 		}
 		defer unit.Rollback(ctx)
-		rows, err := unit.Load(ctx, []courante.Key{key})
+		rows, err := unit.Load(ctx, []courante.Key{key}, nil)
 		if err != nil {
 			return err
 		}

@@ -127,7 +127,7 @@ func (w *world) hold() {
 		if err != nil {
 			panic(err) // nothing fails in the hands of the scheduler
 		}
-		states, err := u.Load(ctx, []courante.Key{key})
+		states, err := u.Load(ctx, []courante.Key{key}, nil)
 		if err != nil {
 			panic(err)
 		}

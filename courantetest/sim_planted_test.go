@@ -78,9 +78,9 @@ func (u *badUnit) Commit(ctx context.Context, c courante.Changes) (courante.Rece
 	return u.s.commit(ctx, u.s.Store, u.Unit, c)
 }
 
-func (u *badUnit) Load(ctx context.Context, keys []courante.Key) ([]courante.State, error) {
+func (u *badUnit) Load(ctx context.Context, keys []courante.Key, known map[courante.Key]courante.Known) ([]courante.State, error) {
 	if u.s.load == nil {
-		return u.Unit.Load(ctx, keys)
+		return u.Unit.Load(ctx, keys, known)
 	}
 	return u.s.load(ctx, u.s.Store, u.Unit, keys)
 }

@@ -156,7 +156,7 @@ func (t *storeTest) begin(s courante.Store) courante.Unit {
 
 func (t *storeTest) load(u courante.Unit, keys ...courante.Key) []courante.State {
 	t.Helper()
-	states, err := u.Load(t.Context(), keys)
+	states, err := u.Load(t.Context(), keys, nil)
 	if err != nil {
 		t.Fatalf("Load(%v): %v", keys, err)
 	}

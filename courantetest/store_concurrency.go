@@ -147,7 +147,7 @@ func increment(t *storeTest, keys []courante.Key) error {
 		return err
 	}
 	defer u.Rollback(t.Context())
-	states, err := u.Load(t.Context(), keys)
+	states, err := u.Load(t.Context(), keys, nil)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,55 @@ var stateCases = []storeCase{{
 		t.load(u, none, stored) // further keys, and one again
 	},
 }, {
+	"of what is known only the rest comes",
+	"a caller that has an event of a stream gets what comes after it; one that has an event which the stream does not have gets everything",
+	func(t *storeTest) {
+		t.mustAppend("order:1", 0, notes(4)...)
+		t.mustCommit(courante.Changes{Snapshots: []courante.State{{Key: sourced, Version: 2, Row: 2, Data: json.RawMessage(`"two"`)}}})
+		var epoch int32
+		for e, err := range t.Store.ReadStream(t.Context(), "order:1", 3) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			epoch = e.Epoch
+		}
+		for _, c := range []struct {
+			known courante.Known
+			after bool
+			first int64 // version of the first event that comes
+		}{
+			{courante.Known{Version: 1, Epoch: epoch}, true, 2},
+			{courante.Known{Version: 3, Epoch: epoch}, true, 4},
+			{courante.Known{Version: 4, Epoch: epoch}, true, 5},
+			{courante.Known{Version: 4, Epoch: epoch + 1}, false, 3},
+			{courante.Known{Version: 5, Epoch: epoch}, false, 3},
+			{courante.Known{}, false, 3},
+		} {
+			u := t.begin(t.Store)
+			never := courante.Key{Category: "order", ID: "never", Sourced: true}
+			states, err := u.Load(t.Context(), []courante.Key{never, sourced, stored}, map[courante.Key]courante.Known{sourced: c.known, never: {Version: 1, Epoch: epoch}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := states[1]
+			if got.After != c.after || got.Version != 4 || got.After == (got.Data != nil) {
+				t.Errorf("known %+v: after %v, version %d, data %s; want after %v, version 4, and data only without it", c.known, got.After, got.Version, got.Data, c.after)
+			}
+			for i, e := range got.Events {
+				if e.Version != c.first+int64(i) || e.Type == "" || len(e.Data) == 0 {
+					t.Errorf("known %+v: event %d is %s with data %s, want version %d", c.known, i, e.ID(), e.Data, c.first+int64(i))
+				}
+			}
+			if want := 4 - c.first + 1; int64(len(got.Events)) != want {
+				t.Errorf("known %+v: %d events came, want %d", c.known, len(got.Events), want)
+			}
+			if got := states[0]; got.After || got.Version != 0 {
+				t.Errorf("of a stream that is not there came %+v", got)
+			}
+			u.Rollback(t.Context())
+		}
+	},
+}, {
 	"a sourced state is its baseline and the events after it",
 	"a snapshot saves reading and never replaces an event; the newest one counts, and events before it are not read again",
 	func(t *storeTest) {
@@ -117,7 +166,7 @@ var stateCases = []storeCase{{
 		t.load(first, stored)
 
 		impatient := t.begin(t.open("ordering"))
-		if _, err := impatient.Load(t.brief(), []courante.Key{stored}); err == nil {
+		if _, err := impatient.Load(t.brief(), []courante.Key{stored}, nil); err == nil {
 			t.Fatal("a second unit loaded the row while the first held it")
 		}
 		impatient.Rollback(t.Context())
@@ -126,7 +175,7 @@ var stateCases = []storeCase{{
 		second := t.begin(t.open("ordering"))
 		loaded := make(chan courante.State, 1)
 		go func() {
-			states, err := second.Load(t.Context(), []courante.Key{stored})
+			states, err := second.Load(t.Context(), []courante.Key{stored}, nil)
 			if err != nil {
 				t.Errorf("the waiting unit: %v", err)
 				states = make([]courante.State, 1)
@@ -184,7 +233,7 @@ var stateCases = []storeCase{{
 		results := make(chan error, 2)
 		for i, u := range units {
 			go func() {
-				_, err := u.Load(t.Context(), []courante.Key{keys[1-i]})
+				_, err := u.Load(t.Context(), []courante.Key{keys[1-i]}, nil)
 				if err != nil {
 					u.Rollback(t.Context())
 				}

@@ -220,7 +220,7 @@ func (t *storeTest) wantEverything(n int64) {
 
 func (t *storeTest) wantEnded(u courante.Unit) {
 	t.Helper()
-	if _, err := u.Load(t.Context(), []courante.Key{sourced}); err == nil {
+	if _, err := u.Load(t.Context(), []courante.Key{sourced}, nil); err == nil {
 		t.Error("Load of an ended unit succeeds")
 	}
 	if _, err := u.Commit(t.Context(), courante.Changes{Events: []courante.Event{noteAt("order:ended", 1)}}); err == nil {

@@ -79,14 +79,14 @@ func TestCrashEndsAWaiter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.Load(t.Context(), []courante.Key{stock}); err != nil {
+	if _, err := u.Load(t.Context(), []courante.Key{stock}, nil); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error)
 	go func() {
 		w, err := victim.Begin(t.Context())
 		if err == nil {
-			_, err = w.Load(t.Context(), []courante.Key{stock})
+			_, err = w.Load(t.Context(), []courante.Key{stock}, nil)
 		}
 		ended <- err
 	}()

@@ -171,7 +171,7 @@ func TestInjectedErrors(t *testing.T) {
 				if u, err = s.Begin(t.Context()); err != nil {
 					return
 				}
-				if _, err = u.Load(t.Context(), []courante.Key{{Category: "order", ID: "1", Sourced: true}}); err != nil {
+				if _, err = u.Load(t.Context(), []courante.Key{{Category: "order", ID: "1", Sourced: true}}, nil); err != nil {
 					return
 				}
 				_, err = u.Commit(t.Context(), events(event("order:1", 1)))
@@ -231,10 +231,10 @@ func TestDeadlockWhilePaused(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, errs[i] = u.Load(t.Context(), keys[i:i+1]); errs[i] != nil {
+			if _, errs[i] = u.Load(t.Context(), keys[i:i+1], nil); errs[i] != nil {
 				return
 			}
-			if _, errs[i] = u.Load(t.Context(), []courante.Key{keys[(i+1)%n]}); errs[i] == nil {
+			if _, errs[i] = u.Load(t.Context(), []courante.Key{keys[(i+1)%n]}, nil); errs[i] == nil {
 				_, errs[i] = u.Commit(t.Context(), row(keys[i], 1))
 			}
 		})

@@ -178,7 +178,7 @@ func (w *world) unit(ctx context.Context, s *memory.Store, stream courante.Key, 
 		if len(changes.States) > 0 && changes.States[0].Key == k {
 			continue
 		}
-		states, err := u.Load(ctx, []courante.Key{k, stream})
+		states, err := u.Load(ctx, []courante.Key{k, stream}, nil)
 		if err != nil {
 			return err
 		}

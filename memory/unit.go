@@ -11,7 +11,7 @@ import (
 // unit implements courante.Unit over one transaction.
 type unit struct{ tx *tx }
 
-func (u *unit) Load(ctx context.Context, keys []courante.Key) ([]courante.State, error) {
+func (u *unit) Load(ctx context.Context, keys []courante.Key, known map[courante.Key]courante.Known) ([]courante.State, error) {
 	if err := u.tx.db.pause(PointLoad); err != nil {
 		u.tx.rollback()
 		return nil, err
@@ -26,7 +26,13 @@ func (u *unit) Load(ctx context.Context, keys []courante.Key) ([]courante.State,
 		u.tx.end(errEnded) // as PostgreSQL aborts the transaction of a statement that failed
 		return nil, fmt.Errorf("load states: %w", err)
 	}
-	return u.tx.log().statesOf(keys), nil
+	states := u.tx.log().statesOf(keys)
+	for i := range states {
+		if k, ok := known[states[i].Key]; ok {
+			u.tx.log().begin(&states[i], k)
+		}
+	}
+	return states, nil
 }
 
 // lock locks the stored rows behind the keys. A row that is not there, or not
@@ -78,6 +84,16 @@ func (l *log) state(k courante.Key) courante.State {
 	s.Events = l.after(k.Stream(), s.Row)
 	s.Version = s.Row + int64(len(s.Events))
 	return s
+}
+
+// begin leaves out of the state what comes before an event that is known, if
+// the stream has that event.
+func (l *log) begin(st *courante.State, known courante.Known) {
+	s := l.streams[st.Stream()]
+	if s == nil || known.Version < 1 || known.Version > int64(len(s.events)) || s.events[known.Version-1].Epoch != known.Epoch {
+		return
+	}
+	*st = courante.State{Key: st.Key, Version: st.Version, Events: l.after(st.Stream(), known.Version), After: true}
 }
 
 // after returns the committed events of the stream after the version. The

@@ -36,7 +36,7 @@
 //	unit, err := orders.Begin(ctx)
 //	...
 //	defer unit.Rollback(ctx)
-//	states, err := unit.Load(ctx, keys)
+//	states, err := unit.Load(ctx, keys, nil)
 //	...
 //	receipt, err := unit.Commit(ctx, changes)
 //

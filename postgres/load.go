@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/courante-dev/courante"
@@ -43,6 +44,17 @@ const readSourced = `
 	from base join {schema}.event e on e.stream = base.stream and e.version > coalesce(base.version, 0)
 	order by 8, 3`
 
+// readAfter returns of each stream the event of the given version, without what
+// is in it, and the events after it. The lateral keeps PostgreSQL from reading
+// the whole log for the streams, whatever it believes of their number.
+const readAfter = `
+	select e.position, e.xid, e.version, e.at, coalesce(e.tick, 0), e.epoch, e.schema, e.stream, e.type, e.correlation, e.causation, e.subject, e.trace,
+		case when e.version > k.version then e.data end, e.notes
+	from unnest($1::text[], $2::bigint[]) k(stream, version)
+	cross join lateral (
+		select * from {schema}.event e where e.stream = k.stream and e.version >= k.version order by e.version offset 0
+	) e`
+
 // Read returns the states behind the keys as the last commit left them; see
 // [courante.Store].
 func (s *Store) Read(ctx context.Context, keys []courante.Key) ([]courante.State, error) {
@@ -53,47 +65,98 @@ func (s *Store) Read(ctx context.Context, keys []courante.Key) ([]courante.State
 	}
 	defer conn.Release()
 	p := newPipeline(ctx, conn.Conn())
-	states := s.load(p, keys, readStates)
+	found := newFound(s, keys, nil)
+	found.load(p, readStates)
 	if err := p.run(); err != nil {
 		return nil, translate(doing, err)
 	}
-	return states(keys), nil
+	return found.states(keys), nil
 }
 
-// load adds the statements that load the keys to the pipeline. After it has
-// run, the function returned gives the states.
-func (s *Store) load(p *pipeline, keys []courante.Key, stored string) func(keys []courante.Key) []courante.State {
-	found := make(map[courante.Key]*courante.State, len(keys))
-	streams := map[bool][]string{} // by Sourced
+// found is what a Load has found so far.
+type found struct {
+	store   *Store
+	byKey   map[courante.Key]*courante.State
+	rows    map[string]*courante.State // by stream: stored states
+	sourced map[string]*courante.State // by stream
+	known   map[string]courante.Known  // by stream: of sourced states
+	begun   bool
+}
+
+func newFound(s *Store, keys []courante.Key, known map[courante.Key]courante.Known) *found {
+	f := &found{
+		store: s, byKey: make(map[courante.Key]*courante.State, len(keys)),
+		rows: map[string]*courante.State{}, sourced: map[string]*courante.State{}, known: map[string]courante.Known{},
+	}
 	for _, k := range keys {
-		if found[k] == nil {
-			found[k] = &courante.State{Key: k}
-			streams[k.Sourced] = append(streams[k.Sourced], k.Stream())
+		if f.byKey[k] != nil {
+			continue
+		}
+		state := &courante.State{Key: k}
+		f.byKey[k] = state
+		stream := k.Stream()
+		if !k.Sourced {
+			f.rows[stream] = state
+			continue
+		}
+		f.sourced[stream] = state
+		if at, ok := known[k]; ok {
+			f.known[stream] = at
 		}
 	}
-	// Rows carry the stream's name; these lead back to the state.
-	byStream := map[bool]map[string]*courante.State{false: {}, true: {}}
-	for k, state := range found {
-		byStream[k.Sourced][k.Stream()] = state
+	return f
+}
+
+func (f *found) states(keys []courante.Key) []courante.State {
+	states := make([]courante.State, len(keys))
+	for i, k := range keys {
+		states[i] = *f.byKey[k]
 	}
-	if len(streams[false]) > 0 {
-		p.query(s.sql(stored), func(v [][]byte) error {
-			return scanState(v, byStream[false][string(v[0])])
-		}, textArray(streams[false]))
+	return states
+}
+
+// load adds the statements that load what is not found yet to the pipeline.
+func (f *found) load(p *pipeline, stored string) {
+	if len(f.rows) > 0 && !f.begun {
+		p.query(f.store.sql(stored), func(v [][]byte) error {
+			return scanState(v, f.rows[string(v[0])])
+		}, textArray(slices.Collect(maps.Keys(f.rows))))
 	}
-	if len(streams[true]) > 0 {
-		scan := scanner{log: s.name}
-		p.query(s.sql(readSourced), func(v [][]byte) error {
-			return scan.sourced(v, byStream[true][string(v[7])])
-		}, textArray(streams[true]))
-	}
-	return func(keys []courante.Key) []courante.State {
-		states := make([]courante.State, len(keys))
-		for i, k := range keys {
-			states[i] = *found[k]
+	f.begun = true
+	scan := scanner{log: f.store.name}
+	var whole, parts []string
+	var versions []int64
+	for stream, state := range f.sourced {
+		switch at, known := f.known[stream]; {
+		case known:
+			parts = append(parts, stream)
+			versions = append(versions, at.Version)
+		case !state.After && state.Version == 0:
+			whole = append(whole, stream)
 		}
-		return states
 	}
+	if len(whole) > 0 {
+		p.query(f.store.sql(readSourced), func(v [][]byte) error {
+			return scan.sourced(v, f.sourced[string(v[7])])
+		}, textArray(whole))
+	}
+	if len(parts) > 0 {
+		p.query(f.store.sql(readAfter), func(v [][]byte) error {
+			stream := string(v[7])
+			return scan.after(v, f.sourced[stream], f.known[stream])
+		}, textArray(parts), int8Array(versions))
+	}
+}
+
+// again reports whether something is known that is not in the stream, which
+// then has to be loaded whole.
+func (f *found) again() bool {
+	more := false
+	for stream := range f.known {
+		more = more || !f.sourced[stream].After
+	}
+	clear(f.known)
+	return more
 }
 
 func scanState(v [][]byte, state *courante.State) error {
@@ -129,6 +192,25 @@ func (s *scanner) sourced(v [][]byte, state *courante.State) error {
 	}
 	e.Epoch = -e.Epoch
 	return nil
+}
+
+// after reads a row of readAfter. The first of a stream is the one that is
+// known, if it is there.
+func (s *scanner) after(v [][]byte, state *courante.State, known courante.Known) error {
+	version, epoch := int64(binary.BigEndian.Uint64(v[2])), int32(binary.BigEndian.Uint32(v[5]))
+	if version == known.Version {
+		state.After = epoch == known.Epoch
+		if state.After {
+			state.Version = version
+		}
+		return nil
+	}
+	if !state.After {
+		return nil // another history; it is read whole
+	}
+	state.Version = version
+	state.Events = append(state.Events, courante.Event{})
+	return s.scanValues(v, &state.Events[len(state.Events)-1])
 }
 
 // streamPage is how many events ReadStream asks for at a time: no connection

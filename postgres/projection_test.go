@@ -100,7 +100,7 @@ func TestProjectionChangesWithItsEvents(t *testing.T) {
 		t.Errorf("a zombie's unit: %v, want ErrFenced", err)
 	}
 	u := mustBegin(t, s)
-	if _, err := u.Load(t.Context(), []courante.Key{{Category: "order", ID: "1", Sourced: true}}); err != nil {
+	if _, err := u.Load(t.Context(), []courante.Key{{Category: "order", ID: "1", Sourced: true}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	u.Rollback(t.Context())

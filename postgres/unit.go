@@ -61,7 +61,7 @@ func (u *unit) start(ctx context.Context) (*pipeline, error) {
 
 // Load returns the states behind the keys and locks the stored ones; see
 // [courante.Unit]. After an error the unit has ended.
-func (u *unit) Load(ctx context.Context, keys []courante.Key) ([]courante.State, error) {
+func (u *unit) Load(ctx context.Context, keys []courante.Key, known map[courante.Key]courante.Known) ([]courante.State, error) {
 	doing := "load states of " + u.store.name
 	if u.ended {
 		return nil, fmt.Errorf("%s: %w", doing, errEnded)
@@ -69,17 +69,21 @@ func (u *unit) Load(ctx context.Context, keys []courante.Key) ([]courante.State,
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	p, err := u.start(ctx)
-	if err != nil {
-		u.end(ctx)
-		return nil, translate(doing, err)
+	found := newFound(u.store, keys, known)
+	for {
+		p, err := u.start(ctx)
+		if err == nil {
+			found.load(p, lockStates)
+			err = p.run()
+		}
+		if err != nil {
+			u.end(ctx)
+			return nil, translate(doing, err)
+		}
+		if !found.again() {
+			return found.states(keys), nil
+		}
 	}
-	states := u.store.load(p, keys, lockStates)
-	if err := p.run(); err != nil {
-		u.end(ctx)
-		return nil, translate(doing, err)
-	}
-	return states(keys), nil
 }
 
 // Rollback ends the unit without a trace.

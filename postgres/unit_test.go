@@ -82,7 +82,7 @@ func TestUnitAndClosedPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := mustBegin(t, s)
-	if _, err := u.Load(t.Context(), []courante.Key{{Category: "order", ID: "1", Sourced: true}}); err != nil {
+	if _, err := u.Load(t.Context(), []courante.Key{{Category: "order", ID: "1", Sourced: true}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	c := courante.Changes{Events: []courante.Event{eventAt("order:1", 2)}}
