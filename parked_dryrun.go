@@ -58,7 +58,7 @@ func (n *node) rehearse(ctx context.Context, w *work) error {
 	conflicts, refused := 0, 0
 	for k := 1; k <= len(w.items); {
 		part := &work{items: w.items[:k], aside: w.aside}
-		changes, err := n.decideAll(ctx, part, n.store.Read)
+		_, changes, err := n.decideAll(ctx, part, n.store.Read)
 		if err == nil {
 			changes.Park, changes.Unpark = nil, nil // some may have been resolved before
 			err = n.rehearseCommit(ctx, changes)
