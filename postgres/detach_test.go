@@ -333,3 +333,44 @@ func TestDetachWaitsForSubscribers(t *testing.T) {
 		t.Errorf("behind the part: %v", rest)
 	}
 }
+
+// TestDetachBetweenTheStatementsOfAReader: a reader that has asked for the ticks
+// asks for their events when the part with these has just been detached. It is
+// told, and does not go on behind events that it has not seen.
+func TestDetachBetweenTheStatementsOfAReader(t *testing.T) {
+	t.Parallel()
+	db, s := openTest(t)
+	ctx := t.Context()
+	for v := range int64(3) {
+		mustAppend(t, s, "order:1", v, 1)
+		mustTick(t, db)
+	}
+	closeAndSeal(t, s, 1)
+	mustAppend(t, s, "order:1", 3, 1)
+	mustTick(t, db)
+	at := cursorAt(t, s, 2, courante.MaxPosition)
+
+	conn, watch := testConn(t), testConn(t)
+	mustExec(t, conn, s, "begin; lock table {schema}.event in access exclusive mode")
+	type read struct {
+		events []courante.Event
+		next   courante.Cursor
+		err    error
+	}
+	done := make(chan read)
+	go func() {
+		events, next, err := s.ReadLog(ctx, at, 10)
+		done <- read{events, next, err}
+	}()
+	eventually(t, "the reader to want the events", func() (waits bool) {
+		err := watch.QueryRow(ctx, "select exists (select from pg_locks where relation = $1::regclass and not granted)", s.quoted+".event").Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+	mustExec(t, conn, s, "alter table {schema}.event detach partition {schema}.event_1; update {schema}.part set detached = now() where n = 1; commit")
+	if r := <-done; !errors.As(r.err, new(*courante.LogBrokenError)) || r.next != at {
+		t.Errorf("the reader at %s got %d events, the cursor %s and error %v; want none, the same cursor and a *LogBrokenError", at, len(r.events), r.next, r.err)
+	}
+}

@@ -99,6 +99,11 @@ func (r *readCall) readLarge(ctx context.Context, after courante.Cursor, before,
 			if list, err = r.listLarge(ctx, before, tick, position); err != nil {
 				return nil, after, err
 			}
+			if len(list.places) == 0 {
+				if err := r.checkAttached(ctx, after, tick.N); err != nil {
+					return nil, after, err
+				}
+			}
 			r.reader.large.keep(list)
 		}
 		i := sort.Search(len(list.places), func(i int) bool { return list.places[i].position > position })
@@ -126,8 +131,8 @@ func (r *readCall) readLarge(ctx context.Context, after courante.Cursor, before,
 
 func (r *readCall) listLarge(ctx context.Context, before, tick courante.Tick, position int64) (*largeTick, error) {
 	list := &largeTick{tick: tick.N, hash: tick.Hash(), after: position}
-	args := append([]any{inBinary}, windowArgs(before, tick)...)
-	rows, err := r.conn.Query(ctx, r.windowEvents("position, part, ctid", " and position > $6")+" order by position limit $7",
+	args := append([]any{inBinary}, windowArgs(before, []courante.Tick{tick})...)
+	rows, err := r.conn.Query(ctx, r.windowEvents("position, part, ctid", " and position > $7")+" order by position limit $8",
 		append(args, position, largeList)...)
 	if err != nil {
 		return nil, err

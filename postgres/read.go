@@ -130,20 +130,27 @@ func sized(high int64, window []courante.Tick, max int) []courante.Tick {
 
 // windowEvents is the query for what a tick, or many, made visible: $1 epoch,
 // $2 xmax of the snapshot before, $3 xmax of the last one, $4 in progress in
-// the last one, $5 in progress before and ended in the last one. This form is
-// PgQ's. A single condition from the xmin before would be right as well and
-// get slower for as long as a foreign transaction stays open.
+// the last one, $5 in progress before and ended in the last one, $6 the first
+// tick. This form is PgQ's. A single condition from the xmin before would be
+// right as well and get slower for as long as a foreign transaction stays open.
+//
+// It gives nothing when what it asks for has just been detached, which may be
+// some of it only: the statement looks for that itself, because a look before
+// it can be too early. A tick has events, so nothing has no other cause; see
+// checkAttached.
 func (s *Store) windowEvents(columns string, position string) string {
+	attached := " and $6 > (select coalesce(max(last_tick), 0) from " + s.quoted + ".part where detached is not null)"
 	return `
 	select ` + columns + ` from ` + s.quoted + `.event
-	where epoch = $1 and xid >= $2 and xid < $3 and not xid = any($4)` + position + `
+	where epoch = $1 and xid >= $2 and xid < $3 and not xid = any($4)` + attached + position + `
 	union all
 	select ` + columns + ` from ` + s.quoted + `.event
-	where epoch = $1 and xid = any($5)` + position
+	where epoch = $1 and xid = any($5)` + attached + position
 }
 
-// windowArgs are the first five arguments of windowEvents.
-func windowArgs(before, last courante.Tick) []any {
+// windowArgs are the first six arguments of windowEvents.
+func windowArgs(before courante.Tick, window []courante.Tick) []any {
+	last := window[len(window)-1]
 	ended := []uint64{}
 	for _, xid := range before.Snapshot.InProgress {
 		if last.Snapshot.Visible(xid) {
@@ -154,7 +161,7 @@ func windowArgs(before, last courante.Tick) []any {
 	if open == nil {
 		open = []uint64{}
 	}
-	return []any{last.Epoch, before.Snapshot.Xmax, last.Snapshot.Xmax, open, ended}
+	return []any{last.Epoch, before.Snapshot.Xmax, last.Snapshot.Xmax, open, ended, window[0].N}
 }
 
 // readWindow reads the events of the ticks, all of one epoch, that come after
@@ -167,14 +174,19 @@ func (r *readCall) readWindow(ctx context.Context, after courante.Cursor, before
 	limit := 2*r.max + 64 // a tick is taken whole or not, so some more than max are normal
 	for {
 		last := window[len(window)-1]
-		args := append(windowArgs(before, last), limit)
-		rows, err := r.conn.Query(ctx, r.windowEvents(logColumns, "")+" limit $6", append([]any{inBinary}, args...)...)
+		args := append(windowArgs(before, window), limit)
+		rows, err := r.conn.Query(ctx, r.windowEvents(logColumns, "")+" limit $7", append([]any{inBinary}, args...)...)
 		if err != nil {
 			return nil, after, err
 		}
 		room := max(0, min(int64(limit), last.High-before.High+16)) // a restored sequence may be behind
 		if events, err = r.scanner.scanEvents(rows, make([]courante.Event, 0, room)); err != nil {
 			return nil, after, err
+		}
+		if len(events) == 0 {
+			if err := r.checkAttached(ctx, after, window[0].N); err != nil {
+				return nil, after, err
+			}
 		}
 		if len(events) < limit {
 			break

@@ -105,7 +105,7 @@ func TestTickStaysFlat(t *testing.T) {
 		}
 		last := cursorTick(t, store, head.Tick)
 		read = touched(t, db, store, func(*pgx.Conn, int32) (string, []any) {
-			return store.windowEvents(logColumns, "") + " limit $6", append(windowArgs(before, last), 10_000)
+			return store.windowEvents(logColumns, "") + " limit $7", append(windowArgs(before, []courante.Tick{last}), 10_000)
 		})
 		events, next := readOn(t, store, at, 10_000)
 		if len(events) != 500 {

@@ -40,8 +40,8 @@ func (r *readCall) readSealed(ctx context.Context, after courante.Cursor, first 
 			return nil, after, err
 		}
 	}
-	if p := detachedAt(parts, first); p != nil {
-		return nil, after, broken(r.name, after, "the log begins at part %d now: part %d, with ticks %d to %d, was detached; %s", lastDetached(parts)+1, p.N, p.FirstTick, p.LastTick, attachFirst(r.name, lastDetached(parts)))
+	if err := attachedAt(r.name, after, parts, first); err != nil {
+		return nil, after, err
 	}
 	if first >= end {
 		if after.Tick == 0 {
@@ -108,11 +108,23 @@ func (r *readCall) setHashes(ctx context.Context, events []courante.Event) error
 	return err
 }
 
-// detachedAt is the first detached part that a reader from the tick on needs.
-func detachedAt(parts []Part, tick int64) *Part {
-	for i, p := range parts {
-		if !p.Detached.IsZero() && p.LastTick >= tick {
-			return &parts[i]
+// checkAttached fails if something that a reader from the tick on needs is
+// detached by now.
+func (r *readCall) checkAttached(ctx context.Context, after courante.Cursor, first int64) error {
+	parts, err := r.readParts(ctx, r.conn)
+	if err != nil {
+		return err
+	}
+	return attachedAt(r.name, after, parts, first)
+}
+
+// attachedAt fails if one of the parts that a reader from the tick on needs is
+// detached.
+func attachedAt(log string, after courante.Cursor, parts []Part, first int64) error {
+	for _, p := range parts {
+		if !p.Detached.IsZero() && p.LastTick >= first {
+			last := lastDetached(parts)
+			return broken(log, after, "the log begins at part %d now: part %d, with ticks %d to %d, was detached; %s", last+1, p.N, p.FirstTick, p.LastTick, attachFirst(log, last))
 		}
 	}
 	return nil
