@@ -269,3 +269,27 @@ func TestSealWaitsForTicks(t *testing.T) {
 	events, _ := readOn(t, store, courante.Cursor{}, 5)
 	checkOrder(t, store, "sealed", events)
 }
+
+// A transaction that began before a part was sealed, such as that of a backup,
+// and looks at the log only afterwards, sees the log as it was.
+func TestSealUnderAnOlderSnapshot(t *testing.T) {
+	t.Parallel()
+	db, s := openTest(t)
+	mustAppend(t, s, "order:1", 0, 5)
+	mustTick(t, db)
+	if _, err := s.ClosePart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn := testConn(t)
+	mustExec(t, conn, s, "begin isolation level repeatable read; select 1")
+	if err := s.SealPart(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	var seen int
+	if err := conn.QueryRow(t.Context(), s.sql("select count(*) from {schema}.event")).Scan(&seen); err != nil {
+		t.Fatal(err)
+	}
+	if seen != 5 {
+		t.Errorf("the older transaction sees %d events of 5", seen)
+	}
+}

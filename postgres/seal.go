@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/courante-dev/courante"
 	"github.com/jackc/pgx/v5"
@@ -60,30 +61,7 @@ func (s *Store) sealPart(ctx context.Context, conn *pgxpool.Conn, n int, sealed 
 	if err != nil {
 		return err
 	}
-	// The copy refuses rows as the closed part does: an append that still
-	// aims at it must fail. The other constraint spares attaching it a scan.
-	exec := func(sql string) error {
-		_, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(sql, s.quoted, n, milliseconds(partLockTimeout))).ReadAll()
-		return err
-	}
-	err = exec(`
-		analyze sealing;
-		drop table if exists %[1]s.event_%[2]d_sealed;
-		create table %[1]s.event_%[2]d_sealed (like %[1]s.event including defaults);
-		insert into %[1]s.event_%[2]d_sealed
-			(position, xid, version, at, tick, part, epoch, schema, stream, type, correlation, causation, subject, trace, data, notes)
-		select e.position, e.xid, e.version, e.at, o.tick, e.part, e.epoch, e.schema, e.stream, e.type,
-		       e.correlation, e.causation, e.subject, e.trace, e.data, e.notes
-		from %[1]s.event_%[2]d e join sealing o on o.epoch = e.epoch and o.xid = e.xid
-		order by o.tick, e.position;
-		alter table %[1]s.event_%[2]d_sealed
-			add primary key (stream, version, part),
-			add constraint part check (part = %[2]d and tick is not null),
-			add constraint closed check (false) not valid;
-		create index on %[1]s.event_%[2]d_sealed (epoch, xid);
-		create index on %[1]s.event_%[2]d_sealed (tick, position);
-		analyze %[1]s.event_%[2]d_sealed`)
-	if err != nil {
+	if err := s.copyInOrder(ctx, conn, n); err != nil {
 		return err
 	}
 	var have, want int64
@@ -98,15 +76,76 @@ func (s *Store) sealPart(ctx context.Context, conn *pgxpool.Conn, n int, sealed 
 		return err
 	}
 	return s.retryLocked(ctx, conn, func() error {
-		return exec(fmt.Sprintf(`
+		_, err := conn.Conn().PgConn().Exec(ctx, fmt.Sprintf(`
 			begin;
-			set local lock_timeout = '%%[3]s';
-			alter table %%[1]s.event detach partition %%[1]s.event_%%[2]d;
-			drop table %%[1]s.event_%%[2]d;
-			alter table %%[1]s.event_%%[2]d_sealed rename to event_%%[2]d;
-			alter table %%[1]s.event attach partition %%[1]s.event_%%[2]d for values in (%%[2]d);
-			update %%[1]s.part set sealed = now(), first_tick = %d, last_tick = %d, events = %d where n = %%[2]d;
-			commit`, first, last, have))
+			set local lock_timeout = '%[3]s';
+			alter table %[1]s.event detach partition %[1]s.event_%[2]d;
+			drop table %[1]s.event_%[2]d;
+			alter table %[1]s.event_%[2]d_sealed rename to event_%[2]d;
+			alter table %[1]s.event attach partition %[1]s.event_%[2]d for values in (%[2]d);
+			update %[1]s.part set sealed = now(), first_tick = %[4]d, last_tick = %[5]d, events = %[6]d where n = %[2]d;
+			commit`, s.quoted, n, milliseconds(partLockTimeout), first, last, have)).ReadAll()
+		return err
+	})
+}
+
+// copyInOrder makes event_n_sealed, the part with the ticks that conn has in
+// the table sealing.
+//
+// The rows are written frozen, so that every transaction sees them: one that
+// began before, a backup's say, and looks at the log after the tables were
+// swapped would see an empty part otherwise. Only COPY can do that, and only to
+// a table of its own transaction; so they go through here, from one connection
+// to another.
+func (s *Store) copyInOrder(ctx context.Context, conn *pgxpool.Conn, n int) error {
+	if _, err := conn.Exec(ctx, "analyze sealing"); err != nil {
+		return err
+	}
+	writing, err := s.db.log.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer writing.Release()
+	return pgx.BeginFunc(ctx, writing, func(tx pgx.Tx) error {
+		to := tx.Conn().PgConn()
+		exec := func(sql string) error {
+			_, err := to.Exec(ctx, fmt.Sprintf(sql, s.quoted, n)).ReadAll()
+			return err
+		}
+		err := exec(`
+			drop table if exists %[1]s.event_%[2]d_sealed;
+			create table %[1]s.event_%[2]d_sealed (like %[1]s.event including defaults)`)
+		if err != nil {
+			return err
+		}
+		reader, writer := io.Pipe()
+		read := make(chan error, 1)
+		go func() {
+			_, err := conn.Conn().PgConn().CopyTo(ctx, writer, fmt.Sprintf(`copy (
+				select e.position, e.xid, e.version, e.at, o.tick, e.part, e.epoch, e.schema, e.stream, e.type,
+				       e.correlation, e.causation, e.subject, e.trace, e.data, e.notes
+				from %[1]s.event_%[2]d e join sealing o on o.epoch = e.epoch and o.xid = e.xid
+				order by o.tick, e.position) to stdout (format binary)`, s.quoted, n))
+			writer.CloseWithError(err) // nil is the end
+			read <- err
+		}()
+		_, err = to.CopyFrom(ctx, reader, fmt.Sprintf(`copy %s.event_%d_sealed
+			(position, xid, version, at, tick, part, epoch, schema, stream, type, correlation, causation, subject, trace, data, notes)
+			from stdin (format binary, freeze)`, s.quoted, n))
+		reader.CloseWithError(err) // nothing more is wanted
+		if err := errors.Join(<-read, err); err != nil {
+			return err
+		}
+		// The copy refuses rows as the closed part does: an append that still
+		// aims at it must fail. The other constraint spares attaching it a scan.
+		return exec(`
+			alter table %[1]s.event_%[2]d_sealed
+				add primary key (stream, version, part),
+				add constraint part check (part = %[2]d and tick is not null),
+				add constraint closed check (false) not valid;
+			create index on %[1]s.event_%[2]d_sealed (epoch, xid);
+			create index on %[1]s.event_%[2]d_sealed (tick, position);
+			analyze %[1]s.event_%[2]d_sealed`)
 	})
 }
 
