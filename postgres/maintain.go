@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -35,8 +36,19 @@ const (
 // An idle lane whose last number is in a range that others have left far
 // behind is moved on, see [advanceIdle].
 func (s *Store) Maintain(ctx context.Context, now time.Time) error {
-	doing := "maintain the partitions of " + s.name
-	err := pgx.BeginFunc(ctx, s.db.log.pool, func(tx pgx.Tx) error {
+	now = now.UTC()
+	var failed error
+	// Each by itself: dropping waits for all who read, such as a backup, and
+	// fails while they do. What is needed next must be there all the same.
+	for _, change := range []func(context.Context, pgx.Tx, time.Time) error{s.makeReplies, s.makeProgress, s.dropReplies, s.dropProgress} {
+		failed = errors.Join(failed, s.maintain(ctx, func(tx pgx.Tx) error { return change(ctx, tx, now) }))
+	}
+	return translate("maintain the partitions of "+s.name, failed)
+}
+
+// maintain changes partitions in a transaction, if no other process is at it.
+func (s *Store) maintain(ctx context.Context, change func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.db.log.pool, func(tx pgx.Tx) error {
 		// Those who write wait behind the locks of a change; a change that is
 		// not let through at once is better made the next time.
 		_, err := tx.Exec(ctx, "select set_config('lock_timeout', '200ms', true)")
@@ -49,15 +61,11 @@ func (s *Store) Maintain(ctx context.Context, now time.Time) error {
 		if err != nil || !ours {
 			return err
 		}
-		if err := s.maintainReplies(ctx, tx, now.UTC()); err != nil {
-			return err
-		}
-		return s.maintainProgress(ctx, tx)
+		return change(tx)
 	})
-	return translate(doing, err)
 }
 
-func (s *Store) maintainReplies(ctx context.Context, tx pgx.Tx, now time.Time) error {
+func (s *Store) makeReplies(ctx context.Context, tx pgx.Tx, now time.Time) error {
 	names, err := s.partitions(ctx, tx, "reply")
 	if err != nil {
 		return err
@@ -73,6 +81,14 @@ func (s *Store) maintainReplies(ctx context.Context, tx pgx.Tx, now time.Time) e
 			return err
 		}
 	}
+	return nil
+}
+
+func (s *Store) dropReplies(ctx context.Context, tx pgx.Tx, now time.Time) error {
+	names, err := s.partitions(ctx, tx, "reply")
+	if err != nil {
+		return err
+	}
 	oldest := "reply_" + now.AddDate(0, 0, -keepReplies).Format(dayFormat)
 	for _, name := range names {
 		if name < oldest {
@@ -84,25 +100,10 @@ func (s *Store) maintainReplies(ctx context.Context, tx pgx.Tx, now time.Time) e
 	return nil
 }
 
-func (s *Store) maintainProgress(ctx context.Context, tx pgx.Tx) error {
-	names, err := s.partitions(ctx, tx, "progress")
+func (s *Store) makeProgress(ctx context.Context, tx pgx.Tx, _ time.Time) error {
+	_, newest, last, err := s.progressInUse(ctx, tx)
 	if err != nil {
 		return err
-	}
-	first, last, err := bounds(names)
-	if err != nil {
-		return err
-	}
-	newest := int64(-1) // that lanes have reached
-	for n := last; n >= first; n-- {
-		var used bool
-		if err := tx.QueryRow(ctx, s.inSchema(fmt.Sprintf("select exists (select from {schema}.progress_%d)", n))).Scan(&used); err != nil {
-			return err
-		}
-		if used {
-			newest = n
-			break
-		}
 	}
 	for n := last + 1; n <= newest+2; n++ {
 		err := s.attach(ctx, tx, "progress", fmt.Sprintf("progress_%d", n),
@@ -110,6 +111,14 @@ func (s *Store) maintainProgress(ctx context.Context, tx pgx.Tx) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (s *Store) dropProgress(ctx context.Context, tx pgx.Tx, _ time.Time) error {
+	first, newest, _, err := s.progressInUse(ctx, tx)
+	if err != nil {
+		return err
 	}
 	// The range before the newest stays, for the lanes that are just behind.
 	for n := first; n < newest-1; n++ {
@@ -121,6 +130,28 @@ func (s *Store) maintainProgress(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	return nil
+}
+
+// progressInUse returns the first and the last range of progress, and the
+// newest that lanes have reached, -1 if none.
+func (s *Store) progressInUse(ctx context.Context, tx pgx.Tx) (first, newest, last int64, err error) {
+	names, err := s.partitions(ctx, tx, "progress")
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	if first, last, err = bounds(names); err != nil {
+		return 0, 0, 0, err
+	}
+	for n := last; n >= first; n-- {
+		var used bool
+		if err := tx.QueryRow(ctx, s.inSchema(fmt.Sprintf("select exists (select from {schema}.progress_%d)", n))).Scan(&used); err != nil {
+			return 0, 0, 0, err
+		}
+		if used {
+			return first, n, last, nil
+		}
+	}
+	return first, -1, last, nil
 }
 
 // advanceIdle moves the lanes whose last number is in range n on to the number

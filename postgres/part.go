@@ -31,6 +31,10 @@ type Part struct {
 // for. When transactions in flight take longer, it gives up and tries again.
 const partLockTimeout = 100 * time.Millisecond
 
+// maxPartPause is the most that it waits before it tries again: a backup has
+// locks on all parts for hours, and each try holds up those who append or read.
+const maxPartPause = 10 * time.Second
+
 // Parts lists the parts of the log, the detached ones included.
 func (s *Store) Parts(ctx context.Context) ([]Part, error) {
 	parts, err := s.readParts(ctx, s.db.pool)
@@ -141,7 +145,7 @@ func (s *Store) underLock(ctx context.Context, lock string, change func(conn *pg
 // retryLocked runs change, and again when it failed because something was
 // locked, until ctx ends. It ends a transaction that change left open.
 func (s *Store) retryLocked(ctx context.Context, conn *pgxpool.Conn, change func() error) error {
-	for {
+	for pause := partLockTimeout; ; pause = min(2*pause, maxPartPause) {
 		err := change()
 		if conn.Conn().PgConn().TxStatus() != 'I' {
 			if _, rollbackErr := conn.Exec(ctx, "rollback"); rollbackErr != nil {
@@ -152,7 +156,7 @@ func (s *Store) retryLocked(ctx context.Context, conn *pgxpool.Conn, change func
 			return err
 		}
 		select {
-		case <-time.After(partLockTimeout + rand.N(partLockTimeout)): // let those pass who waited behind us
+		case <-time.After(pause/2 + rand.N(pause)): // let those pass who waited behind us
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
 		}

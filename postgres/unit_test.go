@@ -194,3 +194,28 @@ func TestRepliesAreDropped(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReaderOfOldPartitions: a backup that reads what is to be dropped holds up
+// only that, however long it takes, and not the partitions that are needed next.
+func TestReaderOfOldPartitions(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	later := time.Now().AddDate(0, 0, keepReplies+2)
+	backup := testConn(t)
+	mustExec(t, backup, s, "begin; select from {schema}.reply")
+	if err := s.Maintain(t.Context(), later); !errors.Is(err, courante.ErrTransient) {
+		t.Errorf("error %v, want a transient one", err)
+	}
+	var made bool
+	day := later.UTC().AddDate(0, 0, repliesAhead).Format(dayFormat)
+	if err := testConn(t).QueryRow(t.Context(), "select to_regclass($1) is not null", s.quoted+".reply_"+day).Scan(&made); err != nil {
+		t.Fatal(err)
+	}
+	if !made {
+		t.Errorf("there is no partition of replies for %s", day)
+	}
+	mustExec(t, backup, s, "commit")
+	if err := s.Maintain(t.Context(), later); err != nil {
+		t.Error(err)
+	}
+}
