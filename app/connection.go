@@ -20,8 +20,9 @@ const connectionFile = "courante.json"
 
 // Connection is how to reach a system that runs here.
 type Connection struct {
-	URL string `json:"url"` // of its database
-	PID int    `json:"pid"` // of the program
+	URL  string `json:"url"`  // of its database
+	HTTP string `json:"http"` // where the program answers
+	PID  int    `json:"pid"`  // of the program
 }
 
 func makeDir(dir string) error {
@@ -31,8 +32,8 @@ func makeDir(dir string) error {
 	return nil
 }
 
-func writeConnection(dir, url string) error {
-	text, err := json.Marshal(Connection{URL: url, PID: os.Getpid()})
+func writeConnection(dir, url, http string) error {
+	text, err := json.Marshal(Connection{URL: url, HTTP: http, PID: os.Getpid()})
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type cli struct {
 
 	Up         upCommand         `cmd:"" group:"run" help:"Run everything in one process, on an embedded PostgreSQL."`
 	Migrate    migrateCommand    `cmd:"" group:"run" help:"Bring the database up to date before a new version starts, or say what that would do."`
+	Top        topCommand        `cmd:"" group:"look" help:"Watch the system live: what is wrong, rates, lags, sagas, the database."`
 	Events     eventsCommand     `cmd:"" group:"look" help:"Watch events, or look at one and what it led to."`
 	Saga       sagaCommand       `cmd:"" group:"look" help:"Check the sagas, draw them, or see where one stands."`
 	Routes     routesCommand     `cmd:"" group:"look" help:"Show who emits which event, who receives it, by which transport and why."`

@@ -28,6 +28,7 @@ type system struct {
 	tel      *telemetry.Telemetry
 	server   *postgres.Server // nil on a PostgreSQL of the user's own
 	db       *postgres.Database
+	observed func() // ends the metrics of the database
 	env      *Env
 	mounts   []courante.Mount
 	parts    postgres.PartPolicy
@@ -136,7 +137,7 @@ func (s *system) openServer(ctx context.Context) (string, error) {
 		return "", err
 	}
 	url := s.server.URL(s.p.app.Database)
-	return url, writeConnection(s.dir, url)
+	return url, writeConnection(s.dir, url, s.url())
 }
 
 // openContexts opens the services, each on its store.
@@ -144,6 +145,9 @@ func (s *system) openContexts(ctx context.Context, url string) ([]Context, error
 	start := time.Now()
 	var err error
 	if s.db, err = postgres.Open(ctx, postgres.Config{URL: url, Logger: s.p.Log}); err != nil {
+		return nil, err
+	}
+	if s.observed, err = s.db.Observe(s.tel.Meter); err != nil {
 		return nil, err
 	}
 	s.env = &Env{DatabaseURL: url, Data: s.dir, Log: s.p.Log}

@@ -55,6 +55,9 @@ func (s *system) stopWith(ctx context.Context, say func(string, ...any)) error {
 			stop()
 		}
 	}
+	if s.observed != nil {
+		s.observed()
+	}
 	if s.db != nil {
 		s.db.Close()
 	}
