@@ -201,9 +201,9 @@ func duration(s float64) string {
 		return "-"
 	}
 	if s >= 1 && s < 10 {
-		return seconds(s).Round(10 * time.Millisecond).String()
+		return inSeconds(s).Round(10 * time.Millisecond).String()
 	}
-	return Short(seconds(s))
+	return Short(inSeconds(s))
 }
 
 // bytesText is a size as people say it.

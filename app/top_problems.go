@@ -86,7 +86,7 @@ func (t *Top) judgeServices(severe, warn func(command, format string, args ...an
 				s.Service, plural(s.Retried, "is", "are"), plural(s.Retried, "itself", "themselves"))
 		}
 		if s.Oldest > topLate.Seconds() && !s.Stopped {
-			warn("courante subscriber list", "%s is %s behind (%s events)", s.Service, Short(seconds(s.Oldest)), Thousands(s.Pending))
+			warn("courante subscriber list", "%s is %s behind (%s events)", s.Service, Short(inSeconds(s.Oldest)), Thousands(s.Pending))
 		}
 	}
 }
@@ -125,7 +125,7 @@ func (t *Top) judgeEffects(warn func(command, format string, args ...any)) {
 	for _, e := range t.Effects {
 		if e.Breaker {
 			warn("", "the party behind %s of %s does not answer: %s %s, the oldest for %s; tried again until it does%s",
-				e.Effect, e.Service, Thousands(e.Open), plural(e.Open, "call waits", "calls wait"), Short(seconds(e.Oldest)), t.cost("breaker"))
+				e.Effect, e.Service, Thousands(e.Open), plural(e.Open, "call waits", "calls wait"), Short(inSeconds(e.Oldest)), t.cost("breaker"))
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (t *Top) judgeDatabase(severe, warn func(command, format string, args ...an
 		if d.OldestPID > 0 {
 			command = fmt.Sprintf("psql -c 'select pg_terminate_backend(%d)'", d.OldestPID)
 		}
-		warn(command, "a transaction of %q is open for %s and keeps the database from cleaning up", d.OldestName, Short(seconds(d.OldestSeconds)))
+		warn(command, "a transaction of %q is open for %s and keeps the database from cleaning up", d.OldestName, Short(inSeconds(d.OldestSeconds)))
 	}
 	if d.MaxConnections > 0 && float64(d.Connections) > topFull*float64(d.MaxConnections) {
 		warn("", "%d of %d connections of PostgreSQL are taken", d.Connections, d.MaxConnections)
@@ -163,4 +163,4 @@ func plural(n int64, one, many string) string {
 	return many
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

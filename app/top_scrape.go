@@ -57,7 +57,7 @@ func parseMetrics(r io.Reader) ([]series, error) {
 
 func parseSeries(line string) (s series, ok bool) {
 	end := strings.IndexAny(line, "{ ")
-	if end < 0 {
+	if end < 1 || strings.ContainsAny(line[:end], "<>\"=") { // such as a page that says sorry
 		return s, false
 	}
 	s.name, line = line[:end], line[end:]
