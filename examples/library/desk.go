@@ -66,7 +66,7 @@ func NewDesk(period time.Duration) *Desk {
 	desk.svc.Emits(courante.Critical, Overdue{}, Returned{}, Lost{})
 	desk.books = courante.Stored[Book](desk.svc, "book")
 	desk.loans = courante.Sourced(desk.svc, "loan",
-		courante.Evolve(func(l *Loan, e Lent) { *l = Loan{e.Book, e.Reader, e.Due, "lent"} }),
+		courante.Evolve(func(l *Loan, e Lent) { *l = Loan{Book: e.Book, Reader: e.Reader, Due: e.Due, Status: "lent"} }),
 		courante.Evolve(func(l *Loan, _ Overdue) { l.Status = "overdue" }),
 		courante.Evolve(func(l *Loan, _ Returned) { l.Status = "returned" }),
 		courante.Evolve(func(l *Loan, _ Lost) { l.Status = "lost" }))
