@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"time"
 
 	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/memory"
@@ -59,21 +58,12 @@ func Example() {
 		},
 	})
 
-	db := memory.New(memory.Config{}) // or postgres.Open
-	rt, err := courante.NewRuntime(courante.Config{Database: db, Services: []courante.Mount{
-		{Service: bank, Store: db.Store("bank")},
-		{Service: greeter, Store: db.Store("greeter")},
-	}})
+	stop, err := memory.Start(bank, greeter) // in production NewRuntime, on stores of package postgres
 	if err != nil {
 		log.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
 	defer stop()
-	go func() {
-		if err := rt.Run(ctx); err != nil {
-			log.Print(err)
-		}
-	}()
+	ctx := context.Background()
 
 	put := func(account string, cents int64) courante.Token {
 		res, err := deposit.Do(ctx, courante.Call{
