@@ -47,6 +47,8 @@ func TestUp(t *testing.T) {
 	t.Run("events are shown with their cause", func(t *testing.T) { testEvents(t, p) })
 	t.Run("subscribers and migrations", func(t *testing.T) { testOperators(t, p) })
 	t.Run("it is ready and measured", func(t *testing.T) { testMeasured(t, p) })
+	t.Run("top and the documents know its metrics", func(t *testing.T) { testTop(t, p) })
+	t.Run("callers invent no series", func(t *testing.T) { testLabels(t, p) })
 	t.Run("the connection is for its owner only", func(t *testing.T) {
 		info, err := os.Stat(filepath.Join(dir, "courante.json"))
 		if err != nil || info.Mode().Perm() != 0o600 {

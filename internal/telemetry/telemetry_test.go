@@ -156,3 +156,43 @@ func TestABadExporterSaysWhereToLook(t *testing.T) {
 		t.Errorf("got %v, want an error that names the variables", err)
 	}
 }
+
+// TestADeafCollectorHoldsNothingUp records far more than the exporter's queue
+// takes while the collector answers nothing: what is measured must go on, and
+// what people scrape must come.
+func TestADeafCollectorHoldsNothingUp(t *testing.T) {
+	release := make(chan struct{})
+	collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer collector.Close()
+	defer close(release)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "10")
+	tel, err := telemetry.Start(t.Context(), telemetry.Config{Service: "courante", Version: "v1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := tel.Meter.Meter("test").Float64Histogram("courante.command.duration", metric.WithUnit("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 10_000 {
+			ctx, span := tel.Tracer.Tracer("test").Start(t.Context(), "step")
+			h.Record(ctx, 0.001)
+			span.End()
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("recording waits for the collector")
+	}
+	if body := scrape(t, tel); !strings.Contains(body, "courante_command_duration_seconds_count") || !strings.Contains(body, "} 10000") {
+		t.Errorf("/metrics lacks what was recorded:\n%s", body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_ = tel.Shutdown(ctx) // it cannot send; that it says so is tested above
+}
