@@ -58,11 +58,16 @@ func translateCommit(doing string, err error) error {
 		return nil
 	}
 	var server *pgconn.PgError
-	if errors.As(err, &server) || pgconn.SafeToRetry(err) {
+	if errors.As(err, &server) && !outcomeUnknown(server.Code) || pgconn.SafeToRetry(err) {
 		return translate(doing, err)
 	}
 	return courante.Unknown(fmt.Errorf("postgres: %s: the answer to the commit was lost: %w", doing, err))
 }
+
+// outcomeUnknown reports whether an error of that SQLSTATE, in answer to a
+// commit, does not say that it failed: statement completion unknown, and what a
+// pooler says when it has lost its connection to the server.
+func outcomeUnknown(code string) bool { return code == "40003" || strings.HasPrefix(code, "08") }
 
 // transientCode reports whether an error of that SQLSTATE passes by itself.
 func transientCode(code string) bool {
@@ -70,7 +75,6 @@ func transientCode(code string) bool {
 	case "25006", // read-only transaction: still connected to what is now a standby
 		"25P03", // idle-in-transaction timeout
 		"40001", // serialization failure
-		"40003", // statement completion unknown
 		"40P01", // deadlock
 		"55006", // object in use
 		"55P03", // lock timeout

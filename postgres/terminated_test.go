@@ -84,3 +84,22 @@ func TestIdleConnectionThatBroke(t *testing.T) {
 	}
 	eventually(t, "the end of the connection to be noticed", broken)
 }
+
+// TestPoolerThatLostTheServer: what a pooler says when its connection to the
+// server has broken, in answer to a commit, leaves the outcome open. The
+// trigger says it in the pooler's place.
+func TestPoolerThatLostTheServer(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	mustExec(t, testConn(t), s, `create function {schema}.pooler() returns trigger language plpgsql as
+		$$ begin raise exception 'server conn crashed?' using errcode = '08P01'; end $$;
+		create constraint trigger pooler after insert on {schema}.event deferrable initially deferred for each row execute function {schema}.pooler()`)
+	_, err := s.Append(t.Context(), "order:1", 0, noted())
+	if !errors.Is(err, courante.ErrUnknownOutcome) {
+		t.Errorf("append: %v, want an unknown outcome", err)
+	}
+	err = commit(t, s, courante.Changes{Events: []courante.Event{eventAt("order:2", 1)}})
+	if !errors.Is(err, courante.ErrUnknownOutcome) {
+		t.Errorf("unit: %v, want an unknown outcome", err)
+	}
+}

@@ -219,5 +219,5 @@ func (u *unit) explain(ctx context.Context, doing string, w *write, err error) e
 		u.end(ctx)
 		return u.store.noPartition(ctx, doing, table, w)
 	}
-	return translate(doing, err)
+	return translateCommit(doing, err)
 }
