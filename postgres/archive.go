@@ -25,25 +25,19 @@ func archivedVersion(stream string) string {
 		where exists (select from {schema}.part where detached is not null))`
 }
 
-// readArchived returns those of the stream's events after the version that are
-// in detached parts, a page of them; none if there is nothing between the
-// version and the events found in the log. The tables of these parts are asked
-// as long as they are there.
-func (s *Store) readArchived(ctx context.Context, scan *scanner, stream string, after int64, found []courante.Event) ([]courante.Event, error) {
+// archivedUpTo returns the version that the stream had in the detached parts, or
+// a later one, and these parts.
+func (s *Store) archivedUpTo(ctx context.Context, stream string) (version int64, parts []int, err error) {
+	err = s.db.log.pool.QueryRow(ctx, s.sql(`select coalesce(`+archivedVersion("$1")+`, 0),
+		array(select n from {schema}.part where detached is not null order by n)`), stream).Scan(&version, &parts)
+	return version, parts, err
+}
+
+// readArchived returns the first of the stream's events from after the one
+// version up to the other, which the log does not have: from the detached parts,
+// whose tables are asked as long as they are there.
+func (s *Store) readArchived(ctx context.Context, scan *scanner, stream string, after, end int64, parts []int) ([]courante.Event, error) {
 	doing := "read stream " + stream
-	var end int64 // version of the last one
-	var parts []int
-	err := s.db.log.pool.QueryRow(ctx, s.sql(`select coalesce(`+archivedVersion("$1")+`, 0),
-		array(select n from {schema}.part where detached is not null order by n)`), stream).Scan(&end, &parts)
-	if err != nil {
-		return nil, translate(doing, err)
-	}
-	if len(found) > 0 {
-		end = found[0].Version - 1
-	}
-	if len(parts) == 0 || end <= after {
-		return nil, nil
-	}
 	var missing []int
 	for _, n := range parts {
 		there, err := s.db.hasTable(ctx, s.schema, fmt.Sprintf("event_%d", n))

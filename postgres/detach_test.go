@@ -4,6 +4,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -372,5 +373,47 @@ func TestDetachBetweenTheStatementsOfAReader(t *testing.T) {
 	mustExec(t, conn, s, "alter table {schema}.event detach partition {schema}.event_1; update {schema}.part set detached = now() where n = 1; commit")
 	if r := <-done; !errors.As(r.err, new(*courante.LogBrokenError)) || r.next != at {
 		t.Errorf("the reader at %s got %d events, the cursor %s and error %v; want none, the same cursor and a *LogBrokenError", at, len(r.events), r.next, r.err)
+	}
+}
+
+// TestReadStreamWhileItGrows: what is appended to a stream while it is read at
+// its end is not taken for events that were detached.
+func TestReadStreamWhileItGrows(t *testing.T) {
+	t.Parallel()
+	_, s := detached(t, time.Time{})
+	conn, watch := testConn(t), testConn(t)
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), s.sql("lock table {schema}.part in access exclusive mode")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		for e, err := range s.ReadStream(t.Context(), "order:3", 1) {
+			if err != nil || e.Version != 2 {
+				done <- fmt.Errorf("version %d: %w", e.Version, err)
+				return
+			}
+		}
+		done <- nil
+	}()
+	eventually(t, "the reader to look for detached parts", func() (waits bool) {
+		err := watch.QueryRow(t.Context(), "select exists (select from pg_locks where relation = $1::regclass and not granted)", s.quoted+".part").Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+	insertAs(t, s, tx, "order:3", 2)
+	if _, err := tx.Exec(t.Context(), s.sql("insert into {schema}.snapshot (version, stream, data) values (2, 'order:3', '{}')")); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

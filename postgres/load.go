@@ -220,46 +220,65 @@ const streamPage = 1000
 // ReadStream yields the stream's events after the version, in order; see
 // [courante.Store].
 func (s *Store) ReadStream(ctx context.Context, stream string, after int64) iter.Seq2[courante.Event, error] {
-	sql := s.sql("select " + logColumns + " from {schema}.event where stream = $1 and version > $2 order by version limit $3")
 	return func(yield func(courante.Event, error) bool) {
 		scan := scanner{log: s.name}
 		for {
-			var events []courante.Event
-			rows, err := s.db.log.pool.Query(ctx, sql, inBinary, stream, after, streamPage)
-			if err == nil {
-				events, err = scan.scanEvents(rows, nil)
-			}
+			events, more, err := s.readPage(ctx, &scan, stream, after)
 			if err != nil {
-				yield(courante.Event{}, translate("read stream "+stream, err))
+				yield(courante.Event{}, err)
 				return
-			}
-			if len(events) == 0 || events[0].Version > after+1 {
-				archived, err := s.readArchived(ctx, &scan, stream, after, events)
-				if err != nil {
-					yield(courante.Event{}, err)
-					return
-				}
-				if len(archived) > 0 {
-					after, events = archived[len(archived)-1].Version, archived
-					for _, e := range events {
-						if !yield(e, nil) {
-							return
-						}
-					}
-					continue
-				}
 			}
 			for _, e := range events {
 				if !yield(e, nil) {
 					return
 				}
 			}
-			if len(events) < streamPage {
+			if !more {
 				return
 			}
 			after = events[len(events)-1].Version
 		}
 	}
+}
+
+// readPage reads the stream's next events after the version and says whether
+// there may be more.
+func (s *Store) readPage(ctx context.Context, scan *scanner, stream string, after int64) (events []courante.Event, more bool, err error) {
+	doing := "read stream " + stream
+	attached := func() ([]courante.Event, error) {
+		rows, err := s.db.log.pool.Query(ctx, s.sql("select "+logColumns+" from {schema}.event where stream = $1 and version > $2 order by version limit $3"),
+			inBinary, stream, after, streamPage)
+		if err != nil {
+			return nil, err
+		}
+		return scan.scanEvents(rows, nil)
+	}
+	if events, err = attached(); err != nil {
+		return nil, false, translate(doing, err)
+	}
+	if len(events) > 0 && events[0].Version == after+1 {
+		return events, len(events) == streamPage, nil
+	}
+	end, parts, err := s.archivedUpTo(ctx, stream)
+	if err != nil {
+		return nil, false, translate(doing, err)
+	}
+	if len(events) == 0 && end <= after {
+		return nil, false, nil
+	}
+	// It is asked again, now that the end is known: what was appended, or
+	// attached, between the two is no gap.
+	if events, err = attached(); err != nil {
+		return nil, false, translate(doing, err)
+	}
+	if len(events) > 0 {
+		if events[0].Version == after+1 {
+			return events, len(events) == streamPage, nil
+		}
+		end = events[0].Version - 1
+	}
+	events, err = s.readArchived(ctx, scan, stream, after, end, parts)
+	return events, true, err
 }
 
 // pipeline sends statements together and reads their results together: one
