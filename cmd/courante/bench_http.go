@@ -225,9 +225,12 @@ func (r *httpResult) print(p *app.Program, c *benchHTTPCommand) error {
 	t.Write(p.Stdout)
 	fmt.Fprintln(p.Stdout)
 	t = app.NewTable("CPU s PER 1,000 REQUESTS", "CLIENT", "PROGRAM", "POSTGRESQL", "ORDERS CONFIRMED A SECOND")
-	for name, phase := range map[string]*httpPhase{"GET": &r.Get, "POST": &r.Post} {
-		cpu := phase.CPU
-		t.Row(name, fmt.Sprintf("%.3f", cpu.Client), fmt.Sprintf("%.3f", cpu.Program), fmt.Sprintf("%.3f", cpu.PostgreSQL), app.Thousands(int(phase.Confirmed)))
+	for _, row := range []struct {
+		name  string
+		phase *httpPhase
+	}{{"reading", &r.Get}, {"placing", &r.Post}} {
+		cpu := row.phase.CPU
+		t.Row(row.name, fmt.Sprintf("%.3f", cpu.Client), fmt.Sprintf("%.3f", cpu.Program), fmt.Sprintf("%.3f", cpu.PostgreSQL), app.Thousands(int(row.phase.Confirmed)))
 	}
 	t.Write(p.Stdout)
 	fmt.Fprintln(p.Stdout)

@@ -61,11 +61,12 @@ func (c *Context) Place(ctx context.Context, idempotency string, p *PlaceOrder) 
 	default:
 		id = strings.ToLower(rand.Text())
 	}
-	created := p.event(id)
+	hash := p.hash()
+	created := p.event(id, hash)
 	res, err := c.place.Do(ctx, courante.Call{
 		Keys:        []courante.Key{c.orders.Key(id)},
 		Idempotency: idempotency,
-		Hash:        p.hash(),
+		Hash:        hash,
 		Do: func(d *courante.Decision) error {
 			o := c.orders.Load(d, id)
 			existed := o.Exists()

@@ -131,10 +131,9 @@ func hashOf(request any) [32]byte {
 	return sha256.Sum256(data)
 }
 
-// event is the order as everybody else learns of it.
-func (p *PlaceOrder) event(id string) shop.OrderCreated {
+// event is the order as everybody else learns of it; hash is the request's.
+func (p *PlaceOrder) event(id string, hash [32]byte) shop.OrderCreated {
 	total, _ := p.total()
-	hash := p.hash()
 	e := shop.OrderCreated{
 		OrderID:     id,
 		CustomerID:  p.CustomerID,
