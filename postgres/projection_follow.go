@@ -37,6 +37,8 @@ type logFollower struct {
 	logs  map[string]courante.ReadLog
 
 	looked  time.Time // zero: look before the next step
+	was     bool      // this program's version was live while it ran: what is live since is newer
+	target  int64     // generation that is to become live, 0 if none is
 	paused  bool
 	failure string
 	list    []*followed
@@ -105,9 +107,9 @@ func (f *logFollower) Step(ctx context.Context) (worked bool, err error) {
 	return worked, nil
 }
 
-// look reads what generations there are to carry on: the live one, unless it is
-// inline; those of this program's version that are ready, or kept as the way
-// back; and one that is to become live, unless an operator builds it.
+// look reads what generations of this program's version there are to carry on:
+// the live one, unless it is inline; those that are ready, or kept as the way
+// back; and the one that is to become live.
 func (f *logFollower) look(ctx context.Context) error {
 	err := f.store.db.pool.QueryRow(ctx, f.store.sql("select paused is not null, failure from {schema}.projection where name = $1"), f.p.Name).
 		Scan(&f.paused, &f.failure)
@@ -123,16 +125,10 @@ func (f *logFollower) look(ctx context.Context) error {
 		return err
 	}
 	live := list.live()
-	if build := live == nil || live.Version != f.p.Version; build && f.p.Kind() != courante.Inline && !f.paused {
-		if f.p.Kind() == courante.View {
-			err = f.store.beginView(ctx, &f.p)
-		} else {
-			_, err = f.store.begin(ctx, &f.p, false)
-		}
-		if err != nil {
-			return err
-		}
-		if list, err = f.store.generations(ctx, f.store.db.pool, f.p.Name); err != nil {
+	f.was = f.was || live != nil && live.Version == f.p.Version
+	f.target = 0
+	if (live == nil || !f.was) && f.p.Kind() != courante.Inline && !f.paused {
+		if list, err = f.aim(ctx); err != nil {
 			return err
 		}
 		live = list.live()
@@ -141,9 +137,8 @@ func (f *logFollower) look(ctx context.Context) error {
 	f.list = nil
 	for i := range list {
 		g := &list[i]
-		ours := g.Version == f.p.Version
-		operators := g.State == stateBuilding && live != nil && live.Version == f.p.Version
-		if !ours || operators || f.p.Kind() == courante.Inline && g.State != stateReady && g.State != stateKept {
+		carried := g.State == stateReady || g.State == stateKept || g.State == stateLive && f.p.Kind() != courante.Inline
+		if g.Version != f.p.Version || !carried && g.N != f.target {
 			continue
 		}
 		f.list = append(f.list, f.follow(g, before))
@@ -155,6 +150,24 @@ func (f *logFollower) look(ctx context.Context) error {
 	}
 	f.looked = time.Now()
 	return nil
+}
+
+// aim has the program's version become live: one that is newer than what it finds
+// live, or older and started again. One that was live while this program ran is
+// not taken back: what came after it is a newer program's, or an operator's will.
+func (f *logFollower) aim(ctx context.Context) (generations, error) {
+	if f.p.Kind() == courante.View {
+		if err := f.store.beginView(ctx, &f.p); err != nil {
+			return nil, err
+		}
+	} else {
+		g, err := f.store.begin(ctx, &f.p, false)
+		if err != nil {
+			return nil, err
+		}
+		f.target = g.N
+	}
+	return f.store.generations(ctx, f.store.db.pool, f.p.Name)
 }
 
 // follow returns what was followed before, if it is the same still.
@@ -209,7 +222,7 @@ func (f *logFollower) carry(ctx context.Context, g *followed) (moved bool, err e
 	if f.p.Kind() == courante.View {
 		return f.refresh(ctx, g)
 	}
-	if g.g.State == stateBuilding || g.g.State == stateReady && f.chosen() == nil {
+	if g.g.N == f.target {
 		return true, f.build(ctx, g)
 	}
 	for log := range f.logs {
@@ -239,16 +252,6 @@ func (f *logFollower) carry(ctx context.Context, g *followed) (moved bool, err e
 	}
 	f.publish(g)
 	return moved, nil
-}
-
-// chosen is the generation that is live in this program's version, if one is.
-func (f *logFollower) chosen() *followed {
-	for _, g := range f.list {
-		if g.g.State == stateLive {
-			return g
-		}
-	}
-	return nil
 }
 
 func (f *logFollower) publish(g *followed) {

@@ -236,7 +236,13 @@ func TestAsyncProjectionGetsANewVersion(t *testing.T) {
 	lookNow(oldFollower)
 	follow(t, oldFollower)
 	wantTallyIn(t, old, old.schema+"_tally_1", 1)
-	mustSwitch(t, work(t, old, asyncTally(1)), 1)
+	if p := statusOf(t, newer); states(p) != "1:kept@1 2:live@2" {
+		t.Errorf("generations %s: the old program has taken its version back", states(p))
+	}
+	follow(t, followerOf(old, asyncTally(1))) // the old program is started again
+	if p := statusOf(t, newer); states(p) != "1:live@1 2:kept@2" {
+		t.Errorf("generations %s: the way back is to start the old program", states(p))
+	}
 	wantTally(t, old, 1)
 }
 
@@ -364,4 +370,68 @@ func TestMaterializedViewIsRefreshed(t *testing.T) {
 	if status := statusOf(t, other); states(status) != "1:live@1" || status.Generations[0].Logs[0].Behind != 0 {
 		t.Errorf("status %+v", status)
 	}
+}
+
+// What nobody carries on cannot be compared at one place: it is said, and does
+// not keep a rebuild from ending.
+func TestComparisonWithWhatStandsStill(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	p := asyncTally(1)
+	keepTally(t, s, p)
+	follow(t, followerOf(s, p))
+	if err := commit(t, s, eventsOf("order:1", 3)); err != nil {
+		t.Fatal(err)
+	}
+	w := work(t, s, p)
+	n := mustBuild(t, w)
+	c := mustCompare(t, w, n)
+	if !c.Same() || !strings.Contains(c.Basis, "stands still") {
+		t.Errorf("comparison %s, want it to say what was not compared", c)
+	}
+	mustSwitch(t, w, n)
+	wantTally(t, s, 1)
+}
+
+// A build that is cut off again and again, wherever it is, comes to the same
+// rows as the one that was never disturbed.
+func TestBuildThatIsInterruptedAllTheTime(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	keepTally(t, s, tally(1))
+	for i := range 40 {
+		if err := commit(t, s, eventsOf(fmt.Sprintf("category%d:1", i), 500)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustTick(t, s.db)
+	p := tally(1)
+	g, err := s.begin(t.Context(), &p, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := map[string]courante.ReadLog{s.name: func(ctx context.Context, after courante.Cursor, _ int) ([]courante.Event, courante.Cursor, error) {
+		return s.ReadLog(ctx, after, 500)
+	}}
+	for cut := 1; ; cut++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Duration(cut)*time.Millisecond, cancel)
+		err := s.newFolder(&p, g, small).catchUp(ctx, 0, nil)
+		cancel()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, courante.ErrTransient) && !errors.Is(err, courante.ErrUnknownOutcome) && !errors.Is(err, courante.ErrFenced) {
+			t.Fatal(err)
+		}
+	}
+	w := work(t, s, p)
+	if n := mustBuild(t, w); n != g.N {
+		t.Errorf("generation %d was built, want it to go on with %d", n, g.N)
+	}
+	if c := mustCompare(t, w, g.N); !c.Same() || c.Tables[0].NewRows != 40 {
+		t.Errorf("comparison %s", c)
+	}
+	mustSwitch(t, w, g.N)
+	wantTally(t, s, 1)
 }

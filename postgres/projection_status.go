@@ -110,6 +110,9 @@ func (s *Store) generationStatus(ctx context.Context, g *generation) (Generation
 	}
 	for _, l := range list {
 		lag, err := s.logLag(ctx, g, l.Log, courante.Projection{Types: l.Types})
+		if errors.Is(err, courante.ErrNotFound) {
+			continue // it was discarded just now
+		}
 		if err != nil {
 			return status, err
 		}

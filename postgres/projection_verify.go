@@ -242,6 +242,9 @@ func (f *folder) foldLogTo(ctx context.Context, log string, end courante.Cursor)
 		if b.err != nil {
 			return b.err
 		}
+		if b.to == f.lanes[log].Cursor {
+			return errAhead // of a log that lost its end: the live one will not come
+		}
 		if end.Before(b.to) {
 			n := len(b.events)
 			for n > 0 && !end.Covers(&b.events[n-1]) {
@@ -268,6 +271,7 @@ func (f *folder) foldLogTo(ctx context.Context, log string, end courante.Cursor)
 // compare says whether a generation has the rows that it should have, compared
 // with what there is to compare it with.
 func (s *Store) compare(ctx context.Context, f *folder) (*Comparison, error) {
+	began := time.Now()
 	for {
 		list, err := s.generations(ctx, s.db.pool, f.p.Name)
 		if err != nil {
@@ -281,8 +285,12 @@ func (s *Store) compare(ctx context.Context, f *folder) (*Comparison, error) {
 		if !errors.Is(err, errAhead) {
 			return c, err
 		}
-		if paused, err := s.isPaused(ctx, f.p.Name); err != nil || paused {
-			return nil, errors.Join(err, fmt.Errorf("projection %s is paused behind the new generation, so that the two cannot be compared; resume it with: courante projection resume %s %s", f.p.Name, s.name, f.p.Name))
+		if time.Since(began) > waitForLive {
+			c, err := s.foldTwice(ctx, f)
+			if err == nil {
+				c.Basis += fmt.Sprintf(" (generation %d, which is live, stands still behind, and so could not be compared)", live.N)
+			}
+			return c, err
 		}
 		// Whoever carries the live one on is about to reach it.
 		select {
@@ -292,3 +300,7 @@ func (s *Store) compare(ctx context.Context, f *folder) (*Comparison, error) {
 		}
 	}
 }
+
+// waitForLive is how long a comparison waits for the live generation to be as
+// far as the other: longer than a process takes to take over from another.
+const waitForLive = 2 * standBack
