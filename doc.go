@@ -30,6 +30,20 @@
 //		Name:     "open account",
 //		Outcomes: []courante.Outcome{{Emits: courante.Types(Opened{})}},
 //	})
+//	res, err := open.Do(ctx, courante.Call{
+//		Keys: []courante.Key{accounts.Key(id)},
+//		Do: func(d *courante.Decision) error {
+//			a := accounts.Load(d, id)
+//			if a.State.Open {
+//				return courante.Reject("conflict", "account %s is open", id)
+//			}
+//			a.Emit(Opened{id})
+//			return nil
+//		},
+//	})
+//
+// The result has a [Token]. Whoever has it reads what the command wrote, from
+// any service and in any process ([Service.Read]).
 //
 // Time and the world outside are declared too: what happens when a deadline
 // passes ([OnDeadline]), and how a call is made and what follows from its
@@ -40,8 +54,8 @@
 //
 // What no key answers, lists and filters, is asked of SQL tables of the
 // service's own ([Service.Tables]). A projection keeps them: it makes statements
-// of events, which run in the transaction of those events ([Projection]), and
-// queries read them ([Select]):
+// of events, which run in the transaction of those events or follow at a
+// distance ([Projection]), and queries read them ([Select]):
 //
 //	bank.Tables(migrations)
 //	bank.Project(courante.Projection{
@@ -57,6 +71,8 @@
 //	})
 //	err = rt.Run(ctx)
 //
-// Stores come from package postgres, and for examples and tests from package
-// memory. How it all works, and what was rejected, is in docs/design.md.
+// Stores come from package postgres, and for trying things out from package
+// memory. Package courantetest tests services, one by one and all at once;
+// package app makes a program of them, with commands for its operators. The
+// guide is docs/README.md, and examples/library a whole small system.
 package courante

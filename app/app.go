@@ -2,19 +2,30 @@
 // embedded PostgreSQL or on one of your own, answers HTTP, and has the commands
 // that people need to look at such a system and to mend it.
 //
+// An [App] says what the program is. Declare gives the services as they are
+// declared, for commands that only look; Open makes those that "up" runs, with
+// whatever they call outside:
+//
 //	func main() {
 //		app.Main(app.App{
 //			Name:    "library",
-//			About:   "Loans of a library.",
-//			Declare: func() []*courante.Service { return []*courante.Service{loans.New()} },
+//			About:   "Lends books.",
+//			Declare: func() []*courante.Service { return []*courante.Service{NewDesk().Service()} },
 //			Open: func(context.Context, *app.Env) ([]app.Context, error) {
-//				return []app.Context{app.Only(loans.New())}, nil
+//				return []app.Context{NewDesk()}, nil
 //			},
 //		})
 //	}
 //
-// What such a program can do it says itself: run it without arguments. It reads
-// flags, then COURANTE_* variables, then a YAML file.
+// A [Context] is a service and its HTTP routes; [Only] is one without routes.
+// [Env] is what Open finds: the folder for files, the database, a logger.
+//
+// Flags of the program's own go into App.Flags, and work as flags, in the
+// environment and in the YAML file. A [Command] of its own gets a [Program]:
+// where to print, the shared flags, and how to report.
+//
+// What such a program can do it says itself: run it without arguments.
+// "courante new" makes one that works.
 package app
 
 import (

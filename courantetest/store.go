@@ -1,10 +1,3 @@
-// Package courantetest holds what tests of services and of adapters share:
-//
-//   - [Given], When, Then: the rules of one service, as tables;
-//   - [Simulate]: whole systems under a scheduler that breaks what it can, and
-//     repeats each run by its number;
-//   - conformance suites that every implementation of an interface passes;
-//   - a PostgreSQL schema for each test.
 package courantetest
 
 import (

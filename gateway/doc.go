@@ -13,7 +13,7 @@
 //   - Errors are problems of RFC 9457, with a JSON pointer to each thing that is
 //     wrong. The table from errors to statuses is in problem.go, and only there.
 //     What an error says inside goes to the log, never to the caller.
-//   - Bodies are strict JSON (strict.go): what two readers could understand
+//   - Bodies are strict JSON (json.go): what two readers could understand
 //     differently is refused.
 //   - Overload is answered with 503 and Retry-After before any work is done.
 //   - Every request has a span, a log line, a size limit and a time limit.

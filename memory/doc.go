@@ -3,6 +3,10 @@
 // and unit tests run on it, and the simulation searches it for bugs. It is
 // honest: what PostgreSQL would let go wrong, it lets go wrong too.
 //
+// To try a service out, [Start] it:
+//
+//	stop, err := memory.Start(bank, greeter)
+//
 // A [Database] is what one PostgreSQL database is: the logs of several
 // contexts, one counter of transaction ids, one ticker. A [Store] is one
 // process's handle on one of its logs:
