@@ -43,7 +43,9 @@ func (c *topCommand) Run(ctx context.Context, p *Program) error {
 	defer s.close()
 	every := time.NewTicker(topEvery)
 	defer every.Stop()
-	show, restore, err := c.output(ctx, p)
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	show, restore, err := c.output(p, leave)
 	if err != nil {
 		return err
 	}
@@ -52,8 +54,6 @@ func (c *topCommand) Run(ctx context.Context, p *Program) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-show.quit:
 			return nil
 		case <-show.resized:
 		case <-every.C:
@@ -74,15 +74,13 @@ func (c *topCommand) Run(ctx context.Context, p *Program) error {
 // screenOutput is where frames go.
 type screenOutput struct {
 	frame   func(*Top) error
-	quit    chan struct{}
 	resized chan os.Signal
 }
 
 // output is JSON lines, a terminal that is taken over, or, for a pipe or one
-// frame, plain text.
-func (c *topCommand) output(ctx context.Context, p *Program) (out screenOutput, restore func(), err error) {
+// frame, plain text. leave is called when a person wants to.
+func (c *topCommand) output(p *Program, leave func()) (out screenOutput, restore func(), err error) {
 	restore = func() {}
-	out.quit = make(chan struct{})
 	file, _ := p.Stdout.(*os.File)
 	color := IsTerminal(p.Stdout) && os.Getenv("NO_COLOR") == ""
 	switch {
@@ -106,13 +104,13 @@ func (c *topCommand) output(ctx context.Context, p *Program) (out screenOutput, 
 			return out, restore, fmt.Errorf("take the terminal over: %w", err)
 		}
 		keys = func() { _ = term.Restore(stdin, state) } // nothing else can be done for it
-		go readKeys(ctx, os.Stdin, out.quit)
+		go readKeys(os.Stdin, leave)
 	}
-	const enter, leave = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l" // other screen, no cursor; and back
+	const enter, back = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l" // other screen, no cursor; and back
 	fmt.Fprint(file, enter)
 	restore = func() {
 		signal.Stop(out.resized)
-		fmt.Fprint(file, leave)
+		fmt.Fprint(file, back)
 		keys()
 	}
 	out.frame = func(t *Top) error {
@@ -129,13 +127,13 @@ func (c *topCommand) output(ctx context.Context, p *Program) (out screenOutput, 
 	return out, restore, nil
 }
 
-// readKeys closes quit when a person wants to leave: in raw mode Ctrl-C is a key.
-// It ends with the process, because nothing interrupts a read of the terminal.
-func readKeys(ctx context.Context, keys io.Reader, quit chan struct{}) {
+// readKeys waits until a person wants to leave: in raw mode Ctrl-C is a key. It
+// ends with the process, because nothing interrupts a read of the terminal.
+func readKeys(keys io.Reader, leave func()) {
 	buf := make([]byte, 1)
-	for ctx.Err() == nil {
+	for {
 		if _, err := keys.Read(buf); err != nil || buf[0] == 'q' || buf[0] == 'Q' || buf[0] == 3 {
-			close(quit)
+			leave()
 			return
 		}
 	}

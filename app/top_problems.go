@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,7 +86,7 @@ func (t *Top) judgeServices(severe, warn func(command, format string, args ...an
 			warn("courante deadletter list --all", "%s of %s failed and %s tried again by %s", Thousands(s.Retried)+plural(s.Retried, " message", " messages"),
 				s.Service, plural(s.Retried, "is", "are"), plural(s.Retried, "itself", "themselves"))
 		}
-		if s.Oldest > topLate.Seconds() && !s.Stopped {
+		if s.Oldest > topLate.Seconds() && !s.Stopped && t.Database.Error == "" {
 			warn("courante subscriber list", "%s is %s behind (%s events)", s.Service, Short(inSeconds(s.Oldest)), Thousands(s.Pending))
 		}
 	}
@@ -150,6 +151,9 @@ func (t *Top) judgeDatabase(severe, warn func(command, format string, args ...an
 // lastCause is the part of an error that says what happened, for one line.
 func lastCause(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
+	if strings.Contains(text, context.DeadlineExceeded.Error()) {
+		return "no answer within " + Short(samplePatience)
+	}
 	if i := strings.LastIndex(text, ": "); i >= 0 {
 		return text[i+2:]
 	}

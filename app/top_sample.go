@@ -45,7 +45,7 @@ type diskSpace struct{ free, size uint64 }
 const (
 	sampleKeep     = time.Minute     // what percentiles are of
 	sampleRates    = 5 * time.Second // what rates are of: shorter ones jump, longer ones hide
-	samplePatience = 2 * time.Second
+	samplePatience = 3 * time.Second // longer than a program waits for its database before it tells the rest
 )
 
 func newSampler(p *Program, programs []string) (*sampler, error) {

@@ -238,7 +238,7 @@ func (t *Top) addServices(s *sampler, status *postgres.Status, rate func(string,
 		for _, sub := range status.Subscriptions {
 			if sub.Subscriber == name {
 				svc.Pending += sub.Pending
-				svc.Oldest = max(svc.Oldest, sub.Age(s.newest().at).Seconds())
+				svc.Oldest = max(svc.Oldest, sub.Age(status.At).Seconds())
 			}
 		}
 		for _, p := range status.Parked {

@@ -10,9 +10,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// statusPatience is how long a look at the metrics waits for the database: a
-// collector's own patience is a few seconds, and what memory knows must come.
-const statusPatience = 2 * time.Second
+// statusPatience is how long a look at the metrics waits for the database: who
+// looks has a few seconds' patience, and what memory knows must come in time.
+const statusPatience = time.Second
 
 // gauges are the numbers of [Database.Status] and of the pools.
 type gauges struct {

@@ -73,7 +73,7 @@ func (db *Database) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return s, translate("look at the database", err)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // nothing was written
+	defer tx.Rollback(ctx) //nolint:errcheck // nothing was written
 	err = db.status(ctx, tx, &s)
 	return s, translate("look at the database", err)
 }
