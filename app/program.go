@@ -37,6 +37,7 @@ type cli struct {
 	Routes     routesCommand     `cmd:"" group:"look" help:"Show who emits which event, who receives it, by which transport and why."`
 	Schema     schemaCommand     `cmd:"" group:"look" help:"Write down what events look like, or check the code against what was written down."`
 	Audit      auditCommand      `cmd:"" group:"look" help:"Show what operators did to the system, and in whose name."`
+	Deadletter deadletterCommand `cmd:"" group:"mend" help:"See the messages that are set aside; try out, requeue or discard them."`
 	Subscriber subscriberCommand `cmd:"" group:"mend" help:"See how far subscribers are; add, retire or repair one."`
 	Log        logCommand        `cmd:"" group:"mend" help:"See the parts of the logs; close, seal, detach or attach one."`
 	Projection projectionCommand `cmd:"" group:"mend" help:"See how the read models stand; rebuild, switch, pause or discard one."`

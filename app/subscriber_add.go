@@ -241,7 +241,7 @@ func (c *subscriberRetireCommand) retire(ctx context.Context, p *Program, v *vis
 	switch {
 	case errors.As(err, &parked):
 		printParked(p, parked.Messages)
-		return fmt.Errorf("%w, of %s on log %s: nobody would ever handle them.\nResolve them first, or retire it all the same: courante subscriber retire %s --log %s --discard", parked, c.Subscriber, log, c.Subscriber, log)
+		return fmt.Errorf("%w, of %s on log %s: nobody would ever handle them.\nRequeue or discard them first (courante deadletter list --messages), or retire it all the same: courante subscriber retire %s --log %s --discard", parked, c.Subscriber, log, c.Subscriber, log)
 	case errors.Is(err, courante.ErrNotFound):
 		return UsageError{fmt.Errorf("%s does not subscribe to %s; see: courante subscriber list", c.Subscriber, log)}
 	case err != nil:

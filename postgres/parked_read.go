@@ -154,3 +154,17 @@ func (db *Database) Listeners(ctx context.Context) (int, error) {
 		"listen "+pgx.Identifier{tickChannel(db.config.Schema)}.Sanitize()).Scan(&n)
 	return n, translate("count the running programs", err)
 }
+
+// FailedIDs returns the ids of the messages that failed and are not resolved, of
+// a fingerprint or all of them, in their order.
+func (s *Store) FailedIDs(ctx context.Context, fingerprint string) ([]int64, error) {
+	doing := "read what " + s.name + " has set aside"
+	rows, err := s.db.pool.Query(ctx, s.sql(`
+		select id from {schema}.parked
+		where subscriber = $1 and resolved is null and cause <> '' and ($2 = '' or fingerprint = $2) order by id`), s.name, fingerprint)
+	if err != nil {
+		return nil, translate(doing, err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	return ids, translate(doing, err)
+}

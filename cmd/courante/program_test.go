@@ -31,6 +31,7 @@ func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"", "up", "new", "replay", "migrate", "events", "events tail", "events show", "saga", "saga check", "saga draw", "saga show",
 		"routes", "schema", "schema export", "schema check", "verify",
+		"audit", "deadletter", "deadletter list", "deadletter show", "deadletter dry-run", "deadletter requeue", "deadletter discard",
 		"subscriber", "subscriber list", "subscriber add", "subscriber retire", "subscriber repair",
 		"log", "log parts", "log close", "log seal", "log detach", "log attach", "bench", "bench orders", "bench append", "bench relay", "bench idle", "version",
 	} {
