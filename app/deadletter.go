@@ -166,7 +166,6 @@ type parkedGroup struct {
 	Cause       string     `json:"cause"`
 	Failed      int        `json:"failed"`
 	Behind      int        `json:"behind"`
-	Keys        int        `json:"keys"`
 	Waiting     int        `json:"waiting"` // for a person
 	RetryAt     *time.Time `json:"retry_at"`
 	Attempts    int        `json:"attempts"`
@@ -190,7 +189,7 @@ func (c *deadletterListCommand) groups(ctx context.Context, p *Program, stores [
 			waiting += g.Waiting
 			if p.Globals.JSON {
 				line := parkedGroup{
-					Service: s.Log(), Fingerprint: g.Fingerprint, Reaction: g.Reaction, Cause: g.Cause, Failed: g.Messages, Behind: g.Behind, Keys: g.Keys,
+					Service: s.Log(), Fingerprint: g.Fingerprint, Reaction: g.Reaction, Cause: g.Cause, Failed: g.Messages, Behind: g.Behind,
 					Waiting: g.Waiting, Attempts: g.Attempts, First: g.First, Last: g.Last, FirstBy: g.FirstBy, LastBy: g.LastBy, Example: idOf(s, g.FirstID),
 				}
 				if !g.Retry.IsZero() {

@@ -34,7 +34,7 @@ Examples:
 
 // stages are how many messages are requeued at once, the last for the rest.
 // Together with the result of each they are the canary of the next.
-var stages = []int{1, 10, 500}
+var stages = []int{1, 10, 1000}
 
 // requeued is what became of a requeue, as --json prints it.
 type requeued struct {

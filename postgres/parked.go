@@ -171,6 +171,23 @@ func (s *Store) Parked(ctx context.Context, subscriber string, which courante.Pa
 	return list, translate(doing, err)
 }
 
+const (
+	asideOfAll = `
+	select distinct on (key) key, cause <> '', coalesce(retry_at, '0001-01-01 00:00Z')
+	from {schema}.parked where subscriber = $1 and resolved is null
+	order by key, id`
+
+	// A probe of the index for each key, whatever the planner believes about
+	// how many there are: one statement for both cases would read them all.
+	asideOfKeys = `
+	select f.key, f.cause <> '', coalesce(f.retry_at, '0001-01-01 00:00Z')
+	from unnest($2::text[]) as k(key) cross join lateral (
+		select key, cause, retry_at from {schema}.parked p
+		where p.subscriber = $1 and p.resolved is null and p.key = k.key
+		order by p.id limit 1
+	) f`
+)
+
 // Aside returns which keys of the subscriber have messages set aside; see
 // [courante.Store]. The revision is read first: what is changed in between is
 // seen twice rather than never.
@@ -182,11 +199,11 @@ func (s *Store) Aside(ctx context.Context, subscriber string, keys []string) (co
 	if err != nil || keys != nil && len(keys) == 0 {
 		return aside, translate(doing, err)
 	}
-	rows, err := s.db.log.pool.Query(ctx, s.sql(`
-		select distinct on (key) key, cause <> '', coalesce(retry_at, '0001-01-01 00:00Z')
-		from {schema}.parked
-		where subscriber = $1 and resolved is null and ($2::text[] is null or key = any($2))
-		order by key, id`), subscriber, keys)
+	sql, args := asideOfAll, []any{subscriber}
+	if keys != nil {
+		sql, args = asideOfKeys, []any{subscriber, keys}
+	}
+	rows, err := s.db.log.pool.Query(ctx, s.sql(sql), args...)
 	if err != nil {
 		return aside, translate(doing, err)
 	}

@@ -10,50 +10,51 @@ import (
 )
 
 // ParkedGroup is what is set aside for one cause, as an operator looks at it.
+// Only the first message of a key is tried, so each that failed is of a key of
+// its own.
 type ParkedGroup struct {
 	Fingerprint string // "" if the messages can go on: what they waited for is resolved
 	Reaction    string
-	Cause       string // of the one that failed last
-	Messages    int    // that failed
-	Behind      int    // that only wait behind these
-	Keys        int
+	Messages    int       // that failed
+	Behind      int       // that only wait behind these
 	Waiting     int       // of those that failed: that wait for a person
 	Retry       time.Time // when the next of the others is tried again, zero if there is none
 	Attempts    int       // the most of one message
 	First, Last time.Time // failures
-	FirstBy     string    // version of the program that failed first
-	LastBy      string    // version of the program that failed last
 	FirstID     int64
+	Cause       string // of the one that failed last
+	FirstBy     string // version of the program that failed first
+	LastBy      string // version of the program that failed last
 }
 
-// openParked has, of each message that is not resolved, the first of its key:
-// the one that it waits behind, or itself.
-const openParked = `
-	open as (
-		select p.*, first_value(p.id) over (partition by p.key order by p.id) as head
-		from {schema}.parked p where p.subscriber = $1 and p.resolved is null
-	)`
-
 // ParkedGroups returns what the service has set aside, grouped by fingerprint,
-// the largest first.
+// the largest first. Texts are read of one message a group: sorting them all
+// would take seconds where many are set aside.
 func (s *Store) ParkedGroups(ctx context.Context) ([]ParkedGroup, error) {
 	doing := "list what " + s.name + " has set aside"
 	rows, err := s.db.pool.Query(ctx, s.sql(`
-		with `+openParked+`, waits as (
-			select head, count(*) filter (where cause = '') as behind from open group by head
+		with open as materialized (
+			select id, key, fingerprint, reaction, cause <> '' as failed, retry_at, attempts, coalesce(first_failed, at) as first_failed, coalesce(last_failed, at) as last_failed
+			from {schema}.parked where subscriber = $1 and resolved is null
+		), waits as (
+			select key, count(*) as n, min(id) as id, min(first_failed) as at from open where not failed group by key
+		), heads as (
+			select o.fingerprint, o.reaction, o.id, o.retry_at, o.attempts, o.first_failed, o.last_failed, 1 as failed, coalesce(w.n, 0) as behind
+			from open o left join waits w on w.key = o.key where o.failed
+			union all
+			select '', '', w.id, null, 0, w.at, w.at, 0, w.n
+			from waits w where not exists (select from open o where o.failed and o.key = w.key)
+		), groups as (
+			select fingerprint, reaction, sum(failed) as messages, sum(behind) as behind,
+				count(*) filter (where failed = 1 and retry_at is null) as waiting, coalesce(min(retry_at), '0001-01-01 00:00Z') as retry,
+				max(attempts) as attempts, min(first_failed) as first, max(last_failed) as last, min(id) as first_id,
+				(array_agg(id order by first_failed, id))[1] as first_failed, (array_agg(id order by last_failed desc, id desc))[1] as last_failed
+			from heads group by fingerprint, reaction
 		)
-		select o.fingerprint, o.reaction,
-			(array_agg(left(o.cause, 2000) order by o.last_failed desc nulls last, o.id desc))[1],
-			count(*) filter (where o.cause <> ''), coalesce(sum(w.behind), 0), count(distinct o.key),
-			count(*) filter (where o.cause <> '' and o.retry_at is null),
-			coalesce(min(o.retry_at), '0001-01-01 00:00Z'), max(o.attempts),
-			coalesce(min(o.first_failed), min(o.at)), coalesce(max(o.last_failed), max(o.at)),
-			(array_agg(o.program order by o.first_failed, o.id))[1], (array_agg(o.last_program order by o.last_failed desc nulls last, o.id desc))[1],
-			min(o.id)
-		from open o left join waits w on w.head = o.id
-		where o.cause <> '' or o.id = o.head
-		group by o.fingerprint, o.reaction
-		order by 4 desc, 14`), s.name)
+		select g.fingerprint, g.reaction, g.messages, g.behind, g.waiting, g.retry, g.attempts, g.first, g.last, g.first_id,
+			left(l.cause, 2000), f.program, l.last_program
+		from groups g join {schema}.parked f on f.id = g.first_failed join {schema}.parked l on l.id = g.last_failed
+		order by g.messages desc, g.first_id`), s.name)
 	if err != nil {
 		return nil, translate(doing, err)
 	}

@@ -178,7 +178,7 @@ func TestParkedGroups(t *testing.T) {
 		t.Fatalf("%d groups (error %v), want 2", len(groups), err)
 	}
 	x, first := groups[0], time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	want := ParkedGroup{Fingerprint: "f-x", Reaction: "charge", Cause: "x", Messages: 4, Behind: 6, Keys: 4, Waiting: 3, Retry: first.Add(time.Hour), Attempts: 6,
+	want := ParkedGroup{Fingerprint: "f-x", Reaction: "charge", Cause: "x", Messages: 4, Behind: 6, Waiting: 3, Retry: first.Add(time.Hour), Attempts: 6,
 		First: first, Last: first.Add(time.Hour), FirstBy: "v1", LastBy: "v2", FirstID: 1}
 	if x != want {
 		t.Errorf("the larger group is\n%+v, want\n%+v", x, want)

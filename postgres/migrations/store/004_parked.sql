@@ -13,7 +13,7 @@ alter table {schema}.parked
 drop index {schema}.parked_subscriber_id_idx;
 create index on {schema}.parked (subscriber, key, id) where resolved is null;
 create index on {schema}.parked (subscriber, id) where resolved is null;
-create index on {schema}.parked (correlation) where resolved is null;
+create index on {schema}.parked (subscriber, correlation, id) where resolved is null;
 create index on {schema}.parked (resolved) where discarded is not null;
 
 -- Grows with what operators do to parked messages: an owner of a lane looks at
