@@ -302,6 +302,13 @@ func TestVerifyExitCodes(t *testing.T) {
 	if code != app.ExitFailed || !strings.Contains(out, "stuck  order parked: payment has parked") {
 		t.Errorf("verify for people: %d\n%s", code, out)
 	}
+	// Given up, it is nothing that anybody has to see to: the order has ended.
+	if out, errs, code := p.run("deadletter", "discard", "payment/1", "--reason", "only a test"); code != app.ExitOK {
+		t.Fatalf("discard: %d %s%s", code, out, errs)
+	}
+	if r := p.verify(app.ExitOK); r.Stuck != 0 {
+		t.Errorf("got %+v, want nothing stuck", r)
+	}
 	if _, errs, code := p.run("verify", "--data", t.TempDir()); code != app.ExitFailed || !strings.Contains(errs, "COURANTE_DATA") {
 		t.Errorf("verify of nothing: %d %s", code, errs)
 	}

@@ -237,27 +237,29 @@ func (l *lanes) laneOf(subscriber string, epoch *laneEpoch, e *event) (lane cour
 	return courante.Lane{Subscriber: subscriber, Log: e.log.name, Epoch: epoch.n, K: courante.LaneOf(e.lane(), epoch.lanes)}, in
 }
 
-// parked is a message that is set aside.
+// parked is a message that is set aside, or was and is given up.
 type parked struct {
-	reaction string
-	cause    string // "" if it waits behind another
-	retried  bool   // it is tried again by itself
+	reaction  string
+	cause     string // "" if it waits behind another
+	retried   bool   // it is tried again by itself
+	discarded string // why an operator gave it up, "" if nobody did
 }
 
 func parkedKey(subscriber, event string) string { return subscriber + " " + event }
 
-// readParked reads the messages that are set aside and not resolved.
+// readParked reads the messages that are set aside, and those that were and that
+// nobody will handle.
 func (a *auditor) readParked(ctx context.Context) error {
 	a.parked = map[string][]parked{}
 	for _, s := range a.services {
-		rows, err := a.q.Query(ctx, "select subscriber, reaction, cause, retry_at is not null, event from "+a.log(s).schema+".parked where resolved is null order by id")
+		rows, err := a.q.Query(ctx, "select subscriber, reaction, cause, retry_at is not null, coalesce(discarded, ''), event from "+a.log(s).schema+".parked where resolved is null or discarded is not null order by id")
 		if err != nil {
 			return err
 		}
 		var subscriber string
 		var p parked
 		var data []byte
-		_, err = pgx.ForEachRow(rows, []any{&subscriber, &p.reaction, &p.cause, &p.retried, &data}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&subscriber, &p.reaction, &p.cause, &p.retried, &p.discarded, &data}, func() error {
 			var e struct {
 				Log, Stream string
 				Version     int64

@@ -61,6 +61,9 @@ func (a *auditor) place(d *dossier) {
 	case open != "" && d.wrong:
 		c.wrong(open, "it has not ended; see what else is reported of it")
 		a.orders.Wrong++
+	case open != "" && len(d.waits) == 0 && a.givenUp(d) != "":
+		c.stuck(open, "%s", a.givenUp(d))
+		a.orders.Stuck++
 	case open != "" && len(d.waits) == 0:
 		c.wrong(open, "it has not ended, and nothing is to come that would end it, since %s", d.last().UTC().Format(time.RFC3339))
 		a.orders.Wrong++
@@ -84,13 +87,27 @@ func (d *dossier) last() (at time.Time) {
 	return at
 }
 
+// givenUp is which of the order's messages an operator has discarded; "" if none.
+func (a *auditor) givenUp(d *dossier) string {
+	for _, s := range a.services {
+		for id := range d.byID {
+			for _, p := range a.parked[parkedKey(s.name, id)] {
+				if p.discarded != "" {
+					return fmt.Sprintf("it has not ended, because %s was discarded for %s (%q): %s", id, s.name, p.reaction, p.discarded)
+				}
+			}
+		}
+	}
+	return ""
+}
+
 // stuckOn is why an order needs somebody's help; "" if it does not.
 func (a *auditor) stuckOn(d *dossier) string {
 	if len(a.parked) > 0 {
 		for _, s := range a.services {
 			for id := range d.byID {
 				for _, p := range a.parked[parkedKey(s.name, id)] {
-					if p.cause != "" && !p.retried {
+					if p.cause != "" && !p.retried && p.discarded == "" {
 						cause, _, _ := strings.Cut(p.cause, "\n")
 						return fmt.Sprintf("%s has parked %s (%q): %s", s.name, id, p.reaction, cause)
 					}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -130,12 +131,16 @@ func (a *auditor) checkHandled(d *dossier, t *thread, s *service, i int, from []
 			continue
 		}
 		a.checks.reactions.LookedAt++
-		aside := len(a.parked[parkedKey(s.name, e.id)]) > 0
+		messages := a.parked[parkedKey(s.name, e.id)]
+		aside := len(messages) > 0
 		if first, last := led(own, e); first >= 0 {
 			if reach == ahead && !aside {
 				a.checks.reactions.wrong(own[last].id, "%s led to it, but %s is only at %s: its progress was lost", e.id, laneName(lane), a.lanes.last[lane])
 			}
 			continue
+		}
+		if slices.ContainsFunc(messages, func(p parked) bool { return p.discarded != "" }) {
+			continue // what comes of that is the operator's decision
 		}
 		if aside {
 			d.waits = append(d.waits, wait{what: s.name + " to try " + e.id + " again"})
