@@ -115,10 +115,10 @@ func TestDueKeysComeInTheOrderOfTheirTime(t *testing.T) {
 	var want []string
 	for i := range 200 {
 		k := AsideKey{Key: fmt.Sprintf("k%03d", i*37%200), Failed: i%3 != 0}
-		switch {
-		case i%3 == 0: // can go on at once
+		switch i % 3 {
+		case 0: // can go on at once
 			want = append(want, "0"+k.Key)
-		case i%3 == 1:
+		case 1:
 			k.RetryAt = now.Add(time.Duration(i%7-3) * time.Second)
 			if !k.RetryAt.After(now) {
 				want = append(want, fmt.Sprint(1+i%7)+k.Key)

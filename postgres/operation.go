@@ -52,7 +52,8 @@ func (db *Database) recordOperation(ctx context.Context, q queryer, op Operation
 		row = q.QueryRow(ctx, "update "+db.schema+".operation set ended = "+ended+", outcome = $1, detail = $2 where id = $3 and ended is null returning id",
 			outcome, detail, op.ID)
 	}
-	return id, translate(doing, row.Scan(&id))
+	err = row.Scan(&id)
+	return id, translate(doing, err)
 }
 
 // Operations returns what operators did from a moment on, the newest first, at
