@@ -309,6 +309,10 @@ func (w *worker) run(ctx context.Context, n *node) {
 		err := n.process(ctx, &work{items: items})
 		end(err)
 		for _, it := range items {
+			if it.over {
+				it.done <- nil
+				continue
+			}
 			it.done <- err
 		}
 	}

@@ -33,6 +33,7 @@ type item struct {
 	span  trace.Span
 	trace string     // traceparent for what follows from it
 	done  chan error // for a queued item: gets the unit's error, nil if it was written or left out
+	over  bool       // it was written or left out with one half of its work, whatever became of the other
 
 	// The result of the last run.
 	decision *Decision
@@ -108,8 +109,12 @@ func (n *node) process(ctx context.Context, w *work) error {
 			return err
 		}
 		first, second := w.split()
+		items := first.items
 		if err := n.process(ctx, first); err != nil {
 			return err
+		}
+		for _, it := range items {
+			it.over = true
 		}
 		for i := range second.progress {
 			for _, p := range first.progress {
