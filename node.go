@@ -59,9 +59,7 @@ func (n *node) command(ctx context.Context, c *Command, call Call) (res Result, 
 	}
 	start := time.Now()
 	ctx = n.rt.begin(ctx, it, n.svc.name+" "+c.Name)
-	answered := n.rt.governor.answering(frontCommand)
 	defer func() {
-		answered()
 		n.rt.metrics.command(ctx, n, c, time.Since(start), err)
 		it.end(err)
 	}()

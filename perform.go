@@ -9,18 +9,12 @@ import (
 	"time"
 )
 
-// effectPrice is about what a call and the decision on its outcome cost here.
-const effectPrice = 300 * time.Microsecond
-
 // perform takes one effect that is due, makes the call if it has no answer yet,
 // and has its outcome decided on. It is the step of each performer.
 func (a *agenda) perform(ctx context.Context) (bool, error) {
 	t := a.take()
 	if t == nil {
 		return false, nil
-	}
-	if !a.n.rt.cfg.Stepped {
-		a.n.rt.governor.toll(ctx, effectPrice)
 	}
 	if !t.answered {
 		ef := a.n.svc.effects[t.Effect.Effect]

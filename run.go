@@ -85,7 +85,7 @@ func (rt *Runtime) drive(ctx, work context.Context, a *Actor) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		worked, err := rt.step(work, a)
+		worked, err := a.Step(work)
 		var wait time.Duration
 		switch {
 		case err != nil:
@@ -115,14 +115,6 @@ func (rt *Runtime) drive(ctx, work context.Context, a *Actor) {
 		case <-timer.C:
 		}
 	}
-}
-
-// step has an actor take a step when it is its turn.
-func (rt *Runtime) step(ctx context.Context, a *Actor) (bool, error) {
-	if a.behind {
-		defer rt.governor.behind(ctx)()
-	}
-	return a.Step(ctx)
 }
 
 // relaySignals turns the database's signals into wake-ups.

@@ -105,7 +105,6 @@ type Runtime struct {
 	byName     map[string]*node
 	tails      map[string]*tail // by log
 	transport  Transport
-	governor   *governor
 	actors     []*Actor
 	ticker     *Actor
 	nextTick   time.Time // the ticker's own: not before
@@ -157,9 +156,8 @@ type Actor struct {
 	// wakes the actor; the zero time if only a wake-up tells.
 	Next func() time.Time
 
-	wake   chan struct{}
-	behind bool         // its steps wait while commands and reads are slow; see governor
-	errs   atomic.Int32 // transient failures in a row
+	wake chan struct{}
+	errs atomic.Int32 // transient failures in a row
 }
 
 // Wake makes a running actor take a step soon. It never blocks.
@@ -187,7 +185,7 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 	cfg.setDefaults()
 	rt := &Runtime{
 		cfg: cfg, log: cfg.Logger, byName: map[string]*node{}, tails: map[string]*tail{},
-		tracer: cfg.Tracer.Tracer(scope), tickLabels: newClassed(), governor: newGovernor(time.Now),
+		tracer: cfg.Tracer.Tracer(scope), tickLabels: newClassed(),
 	}
 	problems := rt.check()
 	var err error
@@ -386,14 +384,12 @@ func (rt *Runtime) enlist() {
 			for k := range rt.cfg.Lanes {
 				c := &consumer{n: n, k: k}
 				c.actor = rt.actor(fmt.Sprintf("lane %s/%d", n.svc.name, k), c.step, c.next)
-				c.actor.behind = true
 				n.consumers = append(n.consumers, c)
 			}
 		}
 		if len(n.svc.deadlines)+len(n.svc.effects)+len(n.svc.sagas) > 0 {
 			n.agenda = newAgenda(n)
 			n.agenda.actor = rt.actor("agenda "+n.svc.name, n.agenda.step, n.agenda.next)
-			n.agenda.actor.behind = true
 			for i := range rt.cfg.Performers {
 				if len(n.svc.effects) == 0 {
 					break

@@ -327,7 +327,6 @@ func (e *Entity[S]) read(ctx context.Context, id string) (S, State, error) {
 	if e.svc.node == nil {
 		return zero, State{}, errors.New("read " + e.category + ": the service has no runtime; hand it to NewRuntime first")
 	}
-	defer e.svc.node.rt.governor.answering(frontRead)()
 	states := make([]State, 1)
 	var err error
 	if states[0], err = e.svc.node.read(ctx, e.Key(id)); err == nil {
