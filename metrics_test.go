@@ -132,7 +132,7 @@ func (tr *trips) scrape(t *testing.T) map[string]float64 {
 	put := func(name string, set attribute.Set, v float64) {
 		var pairs []string
 		for _, kv := range set.ToSlice() {
-			pairs = append(pairs, string(kv.Key)+"="+kv.Value.Emit())
+			pairs = append(pairs, string(kv.Key)+"="+kv.Value.String())
 		}
 		out[name+"{"+strings.Join(pairs, ",")+"}"] = v
 	}
