@@ -90,8 +90,9 @@ func (c *benchOrdersCommand) Run(ctx context.Context, p *app.Program) (err error
 	return printOrders(p, r)
 }
 
-// measure has orders placed, and reads the meters at both ends of the time that
-// counts.
+// measure has orders placed. Rates are those of the time between warm-up and end.
+// Costs are of all that was done from the first order to the last one's end,
+// divided by all orders, so that no work is counted without its order.
 func (c *benchOrdersCommand) measure(ctx context.Context, t *town, r *ordersResult) error {
 	if c.Foreign {
 		end, err := t.openForeign(ctx)
@@ -101,6 +102,10 @@ func (c *benchOrdersCommand) measure(ctx context.Context, t *town, r *ordersResu
 		defer end()
 	}
 	t.db.p.Progress("placing orders for %d s, after %d s of warm-up", c.Seconds, c.Warmup)
+	before, err := t.read(ctx)
+	if err != nil {
+		return err
+	}
 	placing := t.place(ctx, c.UnderWay, c.Rate, c.Keys)
 	defer placing.stop()
 	if err := placing.wait(ctx, time.Duration(c.Warmup)*time.Second); err != nil {
@@ -111,17 +116,15 @@ func (c *benchOrdersCommand) measure(ctx context.Context, t *town, r *ordersResu
 		return err
 	}
 	defer stopProfile()
-	before, err := t.read(ctx)
-	if err != nil {
-		return err
-	}
+	from := time.Now()
 	for left := c.Seconds; left > 0; left -= progressEvery {
 		if err := placing.wait(ctx, time.Duration(min(left, progressEvery))*time.Second); err != nil {
 			return err
 		}
 		t.db.p.Progress("%s orders ended, %s under way", app.Thousands(t.customers.countEnded()), app.Thousands(t.customers.countUnderWay()))
 	}
-	after, err := t.read(ctx)
+	to := time.Now()
+	resident, err := residentMemory()
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,13 @@ func (c *benchOrdersCommand) measure(ctx context.Context, t *town, r *ordersResu
 	if err := placing.finish(ctx); err != nil {
 		return err
 	}
-	r.fill(before, after, t.customers)
+	after, err := t.read(ctx)
+	if err != nil {
+		return err
+	}
+	r.rates(t.customers, from, to)
+	r.costs(before, after, t.customers.countEnded())
+	r.RSSMB = float64(resident) / 1e6
 	return nil
 }
 

@@ -14,14 +14,12 @@ import (
 
 // reading is what all meters say at one moment.
 type reading struct {
-	at              time.Time
 	program, server time.Duration // CPU time
 	commits         int64
 	statements      int64
 	walBytes        int64
 	spans           int64
 	batches         map[string]batch
-	resident        int64 // memory of this program, in bytes
 }
 
 func (t *town) read(ctx context.Context) (r reading, err error) {
@@ -29,7 +27,7 @@ func (t *town) read(ctx context.Context) (r reading, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.at, r.program = time.Now(), own.own
+	r.program = own.own
 	if r.server, err = cpuOfServer(t.db.postmaster); err != nil {
 		return r, err
 	}
@@ -47,9 +45,6 @@ func (t *town) read(ctx context.Context) (r reading, err error) {
 	}
 	if t.spans != nil {
 		r.spans = t.spans.spans.Load()
-	}
-	if r.resident, err = residentMemory(); err != nil {
-		return r, err
 	}
 	r.batches, err = t.batches()
 	return r, err
@@ -116,36 +111,41 @@ type ordersResult struct {
 	Limit limitResult `json:"-"`
 }
 
-// fill works out what the readings say.
-func (r *ordersResult) fill(before, after reading, c *customers) {
-	r.Seconds = after.at.Sub(before.at).Seconds()
+// rates works out how many orders ended between two moments.
+func (r *ordersResult) rates(c *customers, from, to time.Time) {
+	r.Seconds = to.Sub(from).Seconds()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var took []time.Duration
 	var first, last int
 	for _, o := range c.ended {
-		if o.at.Before(before.at) || o.at.After(after.at) {
+		if o.at.Before(from) || o.at.After(to) {
 			continue
 		}
 		took = append(took, o.took)
-		if o.at.Sub(before.at) < time.Minute {
+		if o.at.Sub(from) < time.Minute {
 			first++
 		}
-		if after.at.Sub(o.at) < time.Minute {
+		if to.Sub(o.at) < time.Minute {
 			last++
 		}
 	}
 	r.N = len(took)
-	if r.N == 0 {
-		return
-	}
-	n := float64(r.N)
-	r.OrdersPerS = n / r.Seconds
+	r.OrdersPerS = float64(r.N) / r.Seconds
 	if r.Seconds >= 120 {
 		r.FirstMinute, r.LastMinute = float64(first)/60, float64(last)/60
 	}
 	slices.Sort(took)
 	r.MailP50, r.MailP99 = percentile(took, .50), percentile(took, .99)
+	r.LimitPerS, r.LimitCPUPer1000 = r.Limit.PerS, r.Limit.CPUPer1000
+	if r.LimitPerS > 0 {
+		r.Ratio = r.OrdersPerS / r.LimitPerS
+	}
+}
+
+// costs works out what so many orders took.
+func (r *ordersResult) costs(before, after reading, orders int) {
+	n := float64(max(orders, 1))
 	r.ProgramPer1000 = (after.program - before.program).Seconds() / n * 1000
 	r.ServerPer1000 = (after.server - before.server).Seconds() / n * 1000
 	r.CPUPer1000 = r.ProgramPer1000 + r.ServerPer1000
@@ -153,11 +153,6 @@ func (r *ordersResult) fill(before, after reading, c *customers) {
 	r.Statements = float64(after.statements-before.statements) / n
 	r.WALkB = float64(after.walBytes-before.walBytes) / 1000 / n
 	r.Spans = float64(after.spans-before.spans) / n
-	r.RSSMB = float64(after.resident) / 1e6
-	r.LimitPerS, r.LimitCPUPer1000 = r.Limit.PerS, r.Limit.CPUPer1000
-	if r.LimitPerS > 0 {
-		r.Ratio = r.OrdersPerS / r.LimitPerS
-	}
 	r.Batches = map[string]float64{}
 	for service, b := range after.batches {
 		was := before.batches[service]
