@@ -3,6 +3,7 @@ package courante
 import (
 	"context"
 	"errors"
+	"reflect"
 	"time"
 )
 
@@ -195,23 +196,35 @@ func (c *consumer) recorded(ctx context.Context, w *work) {
 func (c *consumer) items(s *source, e *Event) []*item {
 	reactions := c.n.svc.reactions[e.Type]
 	items := make([]*item, 0, len(reactions))
+	var payload decoded
 	for _, r := range reactions {
-		it := c.n.deliver(e, r)
+		it := c.n.deliver(e, r, &payload)
 		it.lane = s.progress.Lane
 		items = append(items, it)
 	}
 	return items
 }
 
-func (n *node) deliver(e *Event, r *reaction) *item {
+// decoded is the payload of an event, for all reactions that want it as one type.
+type decoded struct {
+	of      reflect.Type // nil: not yet decoded
+	payload any
+	err     error
+}
+
+func (n *node) deliver(e *Event, r *reaction, d *decoded) *item {
 	it := &item{
 		step: r.step, event: e, reaction: r, correlation: e.Correlation, causation: e.ID(), parent: e.Trace,
 	}
-	keys, do, err := r.decode(e)
-	it.keys, it.decide = keys, do
-	if err != nil {
-		it.decide = func(*Decision) error { return err }
+	if d.of == nil || d.of != r.of {
+		d.of = r.of
+		d.payload, d.err = r.decode(e)
 	}
+	if err := d.err; err != nil {
+		it.decide = func(*Decision) error { return err }
+		return it
+	}
+	it.keys, it.decide = r.bind(d.payload)
 	return it
 }
 

@@ -2,7 +2,7 @@ package courante
 
 import (
 	"encoding/json"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -44,7 +44,7 @@ type Event struct {
 // ID identifies the event for ever: "log/stream@version". It is the causation
 // of what follows from it and the id on the wire.
 func (e *Event) ID() string {
-	return fmt.Sprintf("%s/%s@%d", e.Log, e.Stream, e.Version)
+	return e.Log + "/" + e.Stream + "@" + strconv.FormatInt(e.Version, 10)
 }
 
 // Cursor is the place in the log right behind the event.

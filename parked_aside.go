@@ -132,7 +132,7 @@ func (c *consumer) retry(ctx context.Context) (bool, error) {
 
 // again is the item of a message that was set aside.
 func (n *node) again(p *Parked) *item {
-	it := n.deliver(&p.Event, n.reaction(p))
+	it := n.deliver(&p.Event, n.reaction(p), &decoded{})
 	it.parked = p
 	return it
 }
@@ -148,7 +148,7 @@ func (n *node) reaction(p *Parked) *reaction {
 	gone := fmt.Errorf("reaction %q to %s is not declared in this program", p.Reaction, p.Event.Type)
 	return &reaction{
 		step:   &step{Step: Step{Name: p.Reaction}, service: n.svc},
-		decode: func(*Event) ([]Key, func(*Decision) error, error) { return nil, nil, Park(gone) },
+		decode: func(*Event) (any, error) { return nil, Park(gone) },
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"time"
 )
 
@@ -214,14 +215,17 @@ type Reaction[P Payload] struct {
 	// Keys names the states to load before Do runs; a state that Do loads and
 	// Keys does not name costs a further round trip, no more. May be nil.
 	Keys func(P) []Key
-	// Do decides. See [Decision] for what it may depend on.
+	// Do decides. See [Decision] for what it may depend on. Reactions to one event
+	// share its payload, so neither Keys nor Do may change what it refers to.
 	Do func(*Decision, P) error
 }
 
 type reaction struct {
 	*step
-	handler string // name of the function, for the record of a failure
-	decode  func(*Event) (keys []Key, do func(*Decision) error, err error)
+	handler string       // name of the function, for the record of a failure
+	of      reflect.Type // of the payload
+	decode  func(*Event) (payload any, err error)
+	bind    func(payload any) (keys []Key, do func(*Decision) error)
 }
 
 // On declares a reaction. Events of one key are handled in order.
@@ -233,16 +237,21 @@ func On[P Payload](s *Service, r Reaction[P]) {
 	}
 	re := &reaction{step: s.addStep(r.Step, trigger{event: typ}), handler: handlerName(r.Do)}
 	re.schema = schemaVersion(zero)
-	re.decode = func(e *Event) ([]Key, func(*Decision) error, error) {
+	re.of = reflect.TypeFor[P]()
+	re.decode = func(e *Event) (any, error) {
 		p, err := Decode[P](e)
 		if err != nil {
-			return nil, nil, Park(err)
+			return nil, Park(err)
 		}
+		return p, nil
+	}
+	re.bind = func(payload any) ([]Key, func(*Decision) error) {
+		p := payload.(P)
 		var keys []Key
 		if r.Keys != nil {
 			keys = r.Keys(p)
 		}
-		return keys, func(d *Decision) error { return r.Do(d, p) }, nil
+		return keys, func(d *Decision) error { return r.Do(d, p) }
 	}
 	if len(s.reactions[typ]) == 0 {
 		s.types = append(s.types, typ)

@@ -30,9 +30,9 @@ type chunk struct {
 }
 
 const (
-	// tailSize is how many events a tail keeps: some seconds of a busy log,
-	// about 30 MB.
-	tailSize = 32 << 10
+	// tailSize is how many events a tail keeps: about a second of a very busy
+	// log, some 10 MB.
+	tailSize = 12 << 10
 	// tailRead is how many events one read asks for.
 	tailRead = 4 << 10
 )

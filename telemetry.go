@@ -2,6 +2,7 @@ package courante
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -18,28 +19,54 @@ var propagator = propagation.TraceContext{}
 // item's span on.
 func (rt *Runtime) begin(ctx context.Context, it *item, name string) context.Context {
 	if it.parent != "" {
-		ctx = propagator.Extract(ctx, propagation.MapCarrier{"traceparent": it.parent})
+		ctx = withParent(ctx, it.parent)
 	}
-	attrs := []attribute.KeyValue{attribute.String("courante.correlation", it.correlation)}
 	kind := trace.SpanKindInternal
 	if it.event != nil {
 		kind = trace.SpanKindConsumer
-		attrs = append(attrs, attribute.String("courante.event", it.event.ID()), attribute.String("courante.type", it.event.Type))
 	}
-	ctx, it.span = rt.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(attrs...))
-	it.trace = traceparent(ctx, it.parent)
+	ctx, it.span = rt.tracer.Start(ctx, name, trace.WithSpanKind(kind))
+	if it.span.IsRecording() { // most are not, where a share of the traces is sampled
+		it.span.SetAttributes(attribute.String("courante.correlation", it.correlation))
+		if it.event != nil {
+			it.span.SetAttributes(attribute.String("courante.event", it.event.ID()), attribute.String("courante.type", it.event.Type))
+		}
+	}
+	it.trace = traceparent(it.span.SpanContext(), it.parent)
 	return ctx
 }
 
-// traceparent writes the span in ctx as a W3C traceparent; without one, what
-// came in goes out.
-func traceparent(ctx context.Context, otherwise string) string {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
+// withParent puts the span of a W3C traceparent into ctx. Ours are all of one
+// form, for which the propagator's map and its look at each character are not
+// needed: they cost more than a span that is not sampled.
+func withParent(ctx context.Context, parent string) context.Context {
+	if len(parent) == traceparentSize && parent[:3] == "00-" && parent[35] == '-' && parent[52] == '-' && parent[53] == '0' {
+		id, err := trace.TraceIDFromHex(parent[3:35])
+		span, err2 := trace.SpanIDFromHex(parent[36:52])
+		if flags := parent[54] - '0'; err == nil && err2 == nil && flags <= 3 {
+			return trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
+				TraceID: id, SpanID: span, TraceFlags: trace.TraceFlags(flags), Remote: true,
+			}))
+		}
+	}
+	return propagator.Extract(ctx, propagation.MapCarrier{"traceparent": parent})
+}
+
+// traceparentSize is the length of "00-", 16 bytes in hex, "-", 8 bytes in hex,
+// "-" and the flags.
+const traceparentSize = 55
+
+// traceparent writes a span as a W3C traceparent; without one, what came in goes
+// out.
+func traceparent(sc trace.SpanContext, otherwise string) string {
+	if !sc.IsValid() {
 		return otherwise
 	}
-	carrier := propagation.MapCarrier{}
-	propagator.Inject(ctx, carrier)
-	return carrier["traceparent"]
+	id, span := sc.TraceID(), sc.SpanID()
+	text := append(make([]byte, 0, traceparentSize), "00-"...)
+	text = append(hex.AppendEncode(text, id[:]), '-')
+	text = append(hex.AppendEncode(text, span[:]), '-')
+	return string(hex.AppendEncode(text, []byte{byte(sc.TraceFlags() & (trace.FlagsSampled | trace.FlagsRandom))}))
 }
 
 func (it *item) end(err error) {
@@ -101,9 +128,11 @@ func (rt *Runtime) beginBatch(ctx context.Context, n *node, items []*item) (end 
 // beginEffect starts the span of one attempt of an effect.
 func (rt *Runtime) beginEffect(ctx context.Context, n *node, ef *effect, t *task) (context.Context, func(error)) {
 	if t.Trace != "" {
-		ctx = propagator.Extract(ctx, propagation.MapCarrier{"traceparent": t.Trace})
+		ctx = withParent(ctx, t.Trace)
 	}
-	ctx, span := rt.tracer.Start(ctx, n.svc.name+" perform "+ef.name, trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.String("courante.effect", t.Effect.ID), attribute.Int("courante.attempt", t.attempts+1)))
+	ctx, span := rt.tracer.Start(ctx, n.svc.name+" perform "+ef.name, trace.WithSpanKind(trace.SpanKindClient))
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("courante.effect", t.Effect.ID), attribute.Int("courante.attempt", t.attempts+1))
+	}
 	return ctx, func(err error) { endSpan(span, err) }
 }

@@ -112,7 +112,7 @@ func (t *town) batches() (map[string]batch, error) {
 	all := map[string]batch{}
 	lines := bufio.NewScanner(bytes.NewReader(w.Body.Bytes()))
 	for lines.Scan() {
-		rest, found := strings.CutPrefix(lines.Text(), "courante_batch_size_")
+		rest, found := strings.CutPrefix(lines.Text(), "courante_unit_items_")
 		if !found {
 			continue
 		}
