@@ -7,8 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/memory"
 )
@@ -71,10 +69,12 @@ func TestCommandsWaitForRun(t *testing.T) {
 
 var errUnkept = errors.New("a table is missing")
 
-type unkept struct{ courante.Store }
+// unkept is a store whose tables cannot be brought up to date. Nothing else of
+// it is used before that.
+type unkept struct{ courante.SQLStore }
 
-func (unkept) Keep(context.Context, fs.FS, []courante.Projection) error { return errUnkept }
-func (unkept) Query(context.Context, string, []any, func(pgx.Rows) error) error {
+func (unkept) Log() string { return "bell" }
+func (unkept) Keep(context.Context, fs.FS, []courante.Projection) error {
 	return errUnkept
 }
 
@@ -82,7 +82,7 @@ func (unkept) Query(context.Context, string, []any, func(pgx.Rows) error) error 
 // who wait for it.
 func TestCommandsDoNotWaitForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rt, ring := bell(t, func(s courante.Store) courante.Store { return unkept{s} })
+		rt, ring := bell(t, func(courante.Store) courante.Store { return unkept{} })
 		early := make(chan error, 1)
 		go func() { early <- ring(t.Context()) }()
 		synctest.Wait()
