@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"testing"
+	"time"
 	"testing/synctest"
 
 	"github.com/courante-dev/courante"
@@ -77,6 +78,12 @@ func (unkept) Log() string { return "bell" }
 func (unkept) Keep(context.Context, fs.FS, []courante.Projection) error {
 	return errUnkept
 }
+func (unkept) Place(context.Context, string, string) (courante.Cursor, error) {
+	return courante.Cursor{}, errUnkept
+}
+func (unkept) Follow(courante.Projection, map[string]courante.ReadLog) courante.Follower { return nil }
+
+var _ courante.SQLStore = unkept{} // else Run would find nothing wrong with it
 
 // TestCommandsDoNotWaitForever: a runtime that cannot begin says so to those
 // who wait for it.
@@ -86,7 +93,9 @@ func TestCommandsDoNotWaitForever(t *testing.T) {
 		early := make(chan error, 1)
 		go func() { early <- ring(t.Context()) }()
 		synctest.Wait()
-		if err := rt.Run(t.Context()); !errors.Is(err, errUnkept) {
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute) // of the bubble's time
+		defer stop()
+		if err := rt.Run(ctx); !errors.Is(err, errUnkept) {
 			t.Errorf("Run: %v, want what failed", err)
 		}
 		if err := <-early; !errors.Is(err, courante.ErrClosed) {
