@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"testing"
-	"time"
 	"testing/synctest"
+	"time"
 
 	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/memory"
@@ -78,12 +78,6 @@ func (unkept) Log() string { return "bell" }
 func (unkept) Keep(context.Context, fs.FS, []courante.Projection) error {
 	return errUnkept
 }
-func (unkept) Place(context.Context, string, string) (courante.Cursor, error) {
-	return courante.Cursor{}, errUnkept
-}
-func (unkept) Follow(courante.Projection, map[string]courante.ReadLog) courante.Follower { return nil }
-
-var _ courante.SQLStore = unkept{} // else Run would find nothing wrong with it
 
 // TestCommandsDoNotWaitForever: a runtime that cannot begin says so to those
 // who wait for it.

@@ -121,7 +121,7 @@ func (c *topCommand) output(p *Program, leave func()) (out screenOutput, restore
 		// From the top left, each line up to its end and the rest of it erased,
 		// and then what is below: nothing is cleared first, so nothing flickers.
 		lines := t.render(width, height, color)
-		_, err = file.WriteString("\x1b[H"+p.own(strings.Join(lines, "\x1b[K\r\n"))+"\x1b[K\x1b[J")
+		_, err = file.WriteString("\x1b[H" + p.own(strings.Join(lines, "\x1b[K\r\n")) + "\x1b[K\x1b[J")
 		return err
 	}
 	return out, restore, nil
