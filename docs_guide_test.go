@@ -39,7 +39,7 @@ var (
 	link       = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading    = regexp.MustCompile(`(?m)^#+ (.+)$`)
 	notInSlugs = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
-	codeFence  = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+	codeFence  = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)\n```$")
 )
 
 // TestLinksLeadSomewhere holds every link between pages to files and headings
@@ -142,7 +142,7 @@ func TestGuideChangeWorks(t *testing.T) {
 			continue
 		}
 		apply := exec.Command("git", "apply", "--unsafe-paths", "-")
-		apply.Dir, apply.Stdin = dir, strings.NewReader(m[2])
+		apply.Dir, apply.Stdin = dir, strings.NewReader(m[2]+"\n")
 		if out, err := apply.CombinedOutput(); err != nil {
 			t.Fatalf("the change does not fit the example: %v\n%s\n%s", err, out, m[2])
 		}

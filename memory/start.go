@@ -10,7 +10,7 @@ import (
 // It is for examples, for trying things out, and for tests of several services
 // in which time and failures do not matter. stop ends the services, and returns
 // when they have ended.
-func Start(services ...*courante.Service) (stop func() error, err error) {
+func Start(services ...*courante.Service) (stop func(), err error) {
 	db := New(Config{})
 	cfg := courante.Config{Database: db}
 	for _, s := range services {
@@ -21,10 +21,13 @@ func Start(services ...*courante.Service) (stop func() error, err error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- rt.Run(ctx) }()
-	return func() error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = rt.Run(ctx) // only preparing tables can fail, and this store has none
+	}()
+	return func() {
 		cancel()
-		return <-ended
+		<-ended
 	}, nil
 }
