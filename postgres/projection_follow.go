@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -285,8 +286,11 @@ func (f *logFollower) build(ctx context.Context, g *followed) error {
 // failed writes down why the projection does not go on, for those who look at
 // it; what passes by itself is not worth it.
 func (f *logFollower) failed(ctx context.Context, err error) error {
-	text := ""
+	text, doing := "", fmt.Sprintf("carry on projection %s of %s", f.p.Name, f.store.name)
 	if err != nil {
+		if !strings.HasPrefix(err.Error(), "postgres: ") { // not translated where it arose
+			err = translate(doing, err)
+		}
 		if errors.Is(err, courante.ErrTransient) || errors.Is(err, courante.ErrUnknownOutcome) || ctx.Err() != nil {
 			return err
 		}
@@ -295,7 +299,7 @@ func (f *logFollower) failed(ctx context.Context, err error) error {
 	if text != f.failure {
 		_, saved := f.store.db.pool.Exec(ctx, f.store.sql("update {schema}.projection set failure = $2 where name = $1"), f.p.Name, text)
 		if saved != nil {
-			return errors.Join(err, saved)
+			return errors.Join(err, translate(doing, saved))
 		}
 		f.failure = text
 	}

@@ -133,6 +133,8 @@ func sized(high int64, window []courante.Tick, max int) []courante.Tick {
 // the last one, $5 in progress before and ended in the last one, $6 the first
 // tick. This form is PgQ's. A single condition from the xmin before would be
 // right as well and get slower for as long as a foreign transaction stays open.
+// Its second part looks each transaction up: for "xid = any($5)" a plan that was
+// made on an empty log reads the whole epoch.
 //
 // It gives nothing when what it asks for has just been detached, which may be
 // some of it only: the statement looks for that itself, because a look before
@@ -144,8 +146,11 @@ func (s *Store) windowEvents(columns string, position string) string {
 	select ` + columns + ` from ` + s.quoted + `.event
 	where epoch = $1 and xid >= $2 and xid < $3 and not xid = any($4)` + attached + position + `
 	union all
-	select ` + columns + ` from ` + s.quoted + `.event
-	where epoch = $1 and xid = any($5)` + attached + position
+	select ` + columns + ` from unnest($5::xid8[]) as ended cross join lateral (
+		select *, ctid from ` + s.quoted + `.event
+		where epoch = $1 and xid = ended` + attached + position + `
+		offset 0
+	) as its`
 }
 
 // windowArgs are the first six arguments of windowEvents.
