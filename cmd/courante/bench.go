@@ -18,11 +18,12 @@ import (
 )
 
 type benchCommand struct {
-	Orders benchOrdersCommand `cmd:"" help:"Take orders through the whole shop, and look at every one of them."`
-	Append benchAppendCommand `cmd:"" help:"Append events, each call waiting for its commit."`
-	Relay  benchRelayCommand  `cmd:"" help:"Read events in their order, as every subscriber does."`
-	HTTP   benchHTTPCommand   `cmd:"" name:"http" help:"Place and read orders over HTTP, with everything else at work behind."`
-	Idle   benchIdleCommand   `cmd:"" help:"Count what the system costs while nothing happens."`
+	Orders  benchOrdersCommand  `cmd:"" help:"Take orders through the whole shop, and look at every one of them."`
+	Append  benchAppendCommand  `cmd:"" help:"Append events, each call waiting for its commit."`
+	Relay   benchRelayCommand   `cmd:"" help:"Read events in their order, as every subscriber does."`
+	Rebuild benchRebuildCommand `cmd:"" help:"Build read models from a long log."`
+	HTTP    benchHTTPCommand    `cmd:"" name:"http" help:"Place and read orders over HTTP, with everything else at work behind."`
+	Idle    benchIdleCommand    `cmd:"" help:"Count what the system costs while nothing happens."`
 }
 
 // Help teaches by example.
@@ -34,6 +35,7 @@ Examples:
   courante bench orders
   courante bench append
   courante bench relay --old-events 10000000 --old-ticks 1000000
+  courante bench rebuild
   courante bench http
   courante bench idle --json | jq .cpu_percent`
 }

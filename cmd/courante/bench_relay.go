@@ -175,26 +175,29 @@ func (c *benchRelayCommand) write(ctx context.Context, b *benchDatabase, store *
 // not decoded.
 func (c *benchRelayCommand) scan(ctx context.Context, b *benchDatabase, store *postgres.Store, from uint64) (float64, error) {
 	start := time.Now()
+	n, err := b.sendRows(ctx, store, b.db.Epoch(), from)
+	if err != nil {
+		return 0, err
+	}
+	if n != c.N {
+		return 0, fmt.Errorf("the limit's scan found %d rows, want %d", n, c.N)
+	}
+	return float64(n) / time.Since(start).Seconds(), nil
+}
+
+// sendRows has the server send the events of an epoch, from a transaction on,
+// in any order, and decodes nothing.
+func (b *benchDatabase) sendRows(ctx context.Context, store *postgres.Store, epoch int32, from uint64) (n int, err error) {
 	rows, err := b.db.Pool().Query(ctx, `select position, xid, version, at, epoch, schema, stream, type, correlation, causation, subject, trace, data
-		from `+store.Schema()+`.event where epoch = $1 and xid >= $2::text::xid8`, b.db.Epoch(), fmt.Sprint(from))
+		from `+store.Schema()+`.event where epoch = $1 and xid >= $2::text::xid8`, epoch, fmt.Sprint(from))
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
-	n, size := 0, 0
 	for rows.Next() {
 		n++
-		for _, value := range rows.RawValues() {
-			size += len(value)
-		}
 	}
-	if err := rows.Err(); err != nil {
-		return 0, err
-	}
-	if n != c.N || size == 0 {
-		return 0, fmt.Errorf("the limit's scan found %d rows, want %d", n, c.N)
-	}
-	return float64(n) / time.Since(start).Seconds(), nil
+	return n, rows.Err()
 }
 
 // oldEpoch is the number of the epoch that the history is of. A new database's
@@ -213,15 +216,22 @@ func (b *benchDatabase) history(ctx context.Context, store *postgres.Store, even
 	if err != nil {
 		return fmt.Errorf("write the old events: %w", err)
 	}
-	ticker := pgx.Identifier{b.schema}.Sanitize()
-	_, err = b.db.Pool().Exec(ctx, `
-		insert into `+ticker+`.tick (log, n, epoch, high, snapshot)
+	if err := b.oldTicks(ctx, store, events, perTick); err != nil {
+		return err
+	}
+	_, err = b.db.Pool().Exec(ctx, "analyze "+store.Schema()+".event")
+	return err
+}
+
+// oldTicks writes the ticks of the old events that were just written.
+func (b *benchDatabase) oldTicks(ctx context.Context, store *postgres.Store, events, perTick int) error {
+	_, err := b.db.Pool().Exec(ctx, `
+		insert into `+pgx.Identifier{b.schema}.Sanitize()+`.tick (log, n, epoch, high, snapshot)
 		select $1, n, $2, (select last_value from `+store.Schema()+`.event_position) - $3::bigint + n * $4::bigint,
 		       format('%s:%s:', n * $4::bigint + 1001, n * $4::bigint + 1001)::pg_snapshot
 		from generate_series(1, ($3::bigint + $4::bigint - 1) / $4::bigint) n`, store.Log(), oldEpoch, events, perTick)
 	if err != nil {
 		return fmt.Errorf("write the old ticks: %w", err)
 	}
-	_, err = b.db.Pool().Exec(ctx, "analyze "+store.Schema()+".event")
-	return err
+	return nil
 }
