@@ -18,6 +18,12 @@ import (
 // that a crash loses little and a switch does not wait long for a fold.
 const foldEvents = 10_000
 
+// buildEvents is the same while nobody reads the tables: a row that several
+// events change is written once for each stretch that they are in, and what
+// happens to an order, say, is spread over some thousand events of others. Three
+// stretches are in memory at a time, some 30 MB each.
+const buildEvents = 30_000
+
 // folder folds logs into one generation of a projection's tables. Each log is a
 // lane of its own, whose progress is appended in the transaction of the tables:
 // so each event counts once, and of two that fold the same generation one
@@ -121,10 +127,25 @@ type batch struct {
 }
 
 // read returns what comes behind a place in the log, and the statements that
-// fold it. It needs nothing of the folder that changes.
+// fold it.
 func (f *folder) read(ctx context.Context, log string, after courante.Cursor) batch {
+	return f.prepare(f.fetch(ctx, log, after))
+}
+
+// fetch reads what comes behind a place in the log. Neither it nor prepare needs
+// anything of the folder that changes.
+func (f *folder) fetch(ctx context.Context, log string, after courante.Cursor) batch {
+	most := foldEvents
+	if f.g.State == stateBuilding {
+		most = buildEvents
+	}
 	b := batch{log: log}
-	b.events, b.to, b.err = f.logs[log](ctx, after, foldEvents)
+	b.events, b.to, b.err = f.logs[log](ctx, after, most)
+	return b
+}
+
+// prepare adds the statements that fold what was fetched.
+func (f *folder) prepare(b batch) batch {
 	if b.err == nil && len(b.events) > 0 {
 		b.statements, b.err = f.statements(b.events)
 	}
@@ -270,8 +291,8 @@ func (f *folder) there(ctx context.Context) (there bool, err error) {
 }
 
 // catchUp folds every log to its end, or, if most is not 0, that many stretches
-// of each, and reads the next stretch while one is written. told, which may be
-// nil, hears of each.
+// of each. It reads the next stretch while it works out the statements of one
+// and writes another. told, which may be nil, hears of each.
 func (f *folder) catchUp(ctx context.Context, most int, told func(*folder)) error {
 	if err := f.open(ctx); err != nil {
 		return err
@@ -287,18 +308,18 @@ func (f *folder) catchUp(ctx context.Context, most int, told func(*folder)) erro
 
 func (f *folder) catchUpLog(ctx context.Context, log string, most int, told func(*folder)) error {
 	reading, cancel := context.WithCancel(ctx)
-	batches := make(chan batch, 1)
+	fetched, batches := make(chan batch), make(chan batch)
 	defer func() {
 		cancel()
-		for range batches { //nolint:revive // until the reader has ended
+		for range batches { //nolint:revive // until both have ended
 		}
 	}()
 	go func(after courante.Cursor) {
-		defer close(batches)
+		defer close(fetched)
 		for n := 1; ; n++ {
-			b := f.read(reading, log, after)
+			b := f.fetch(reading, log, after)
 			select {
-			case batches <- b:
+			case fetched <- b:
 			case <-reading.Done():
 				return
 			}
@@ -308,6 +329,15 @@ func (f *folder) catchUpLog(ctx context.Context, log string, most int, told func
 			after = b.to
 		}
 	}(f.lanes[log].Cursor)
+	go func() {
+		defer close(batches)
+		for b := range fetched {
+			select {
+			case batches <- f.prepare(b):
+			case <-reading.Done():
+			}
+		}
+	}()
 	for b := range batches {
 		if b.err != nil {
 			return b.err
