@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,20 +31,42 @@ const (
 
 // Maintain makes the partitions that will be needed next and drops those that
 // nobody needs: replies older than eight days, and ranges of progress that
-// every lane has left. It is run when the store is opened and should be run
-// every few minutes; when nothing is to do, it only looks.
+// every lane has left. What is needed is made when the store is opened; Maintain
+// should be run every few minutes. When nothing is to do, it only looks.
 //
 // An idle lane whose last number is in a range that others have left far
 // behind is moved on, see [advanceIdle].
 func (s *Store) Maintain(ctx context.Context, now time.Time) error {
+	return translate("maintain the partitions of "+s.name, s.changePartitions(ctx, now, s.makeReplies, s.makeProgress, s.dropReplies, s.dropProgress))
+}
+
+// makePartitions makes what a store that is opened needs. Whoever holds a lock
+// on the tables, a backup or another program that opens the store, passes: it
+// tries again until ctx ends.
+func (s *Store) makePartitions(ctx context.Context) error {
+	doing := "make the partitions of " + s.name
+	for pause := partLockTimeout; ; pause = min(2*pause, maxPartPause) {
+		err := s.changePartitions(ctx, time.Now(), s.makeReplies, s.makeProgress)
+		if !locked(err) {
+			return translate(doing, err)
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)): // let those pass who waited behind us
+		case <-ctx.Done():
+			return translate(doing, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+func (s *Store) changePartitions(ctx context.Context, now time.Time, changes ...func(context.Context, pgx.Tx, time.Time) error) error {
 	now = now.UTC()
 	var failed error
 	// Each by itself: dropping waits for all who read, such as a backup, and
 	// fails while they do. What is needed next must be there all the same.
-	for _, change := range []func(context.Context, pgx.Tx, time.Time) error{s.makeReplies, s.makeProgress, s.dropReplies, s.dropProgress} {
+	for _, change := range changes {
 		failed = errors.Join(failed, s.maintain(ctx, func(tx pgx.Tx) error { return change(ctx, tx, now) }))
 	}
-	return translate("maintain the partitions of "+s.name, failed)
+	return failed
 }
 
 // maintain changes partitions in a transaction, if no other process is at it.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -69,7 +68,7 @@ func (db *Database) Store(ctx context.Context, name string) (*Store, error) {
 	if err := s.refreshInline(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.Maintain(ctx, time.Now()); err != nil {
+	if err := s.makePartitions(ctx); err != nil {
 		return nil, err
 	}
 	s.startAppender()
