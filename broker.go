@@ -1,0 +1,110 @@
+package courante
+
+import "context"
+
+// Broker carries messages between processes: from the relay of a log, in the
+// process that can read it, to the lanes of subscribers, in processes that need
+// not. It is an adapter, such as package rabbitmq's, and knows nothing of what
+// it carries. courantetest.TestBroker states the contract as a test.
+//
+// A broker may lose what it was not asked to keep, deliver twice, and forget a
+// queue that somebody deleted. It must not reorder one queue, or confirm what
+// it can still lose. What goes missing all the same is noticed by the links of
+// the messages, and asked for again; see [Message].
+//
+// All methods may be called at once. Errors wrap [ErrTransient]: whoever calls
+// tries again, for ever.
+type Broker interface {
+	// Name is what `courante routes` calls it.
+	Name() string
+
+	// Declare makes the queues, if they are not there. Only queues that were
+	// declared get messages.
+	Declare(ctx context.Context, queues ...Queue) error
+
+	// Publish hands messages over, in order, and returns when every queue that
+	// was declared has each of them durably. An error says that some may not
+	// have arrived, and some may have: repeating all of them, in the same order,
+	// is right. Messages for a queue that is not there give an error.
+	Publish(ctx context.Context, messages []Message) error
+
+	// Consume begins to take messages from the queue. At most one consumer of a
+	// queue gets messages, whatever the number of processes that have one; when
+	// it goes, another one of them takes over, beginning with what was not
+	// acknowledged. The queue is declared if it is not there.
+	Consume(ctx context.Context, q Queue) (Consumption, error)
+
+	// Ask sends a request to whoever relays the log, and Asked takes those for
+	// a log. Requests are few and may be lost: who needs something asks again.
+	Ask(ctx context.Context, log string, r RelayRequest) error
+	Asked(ctx context.Context, log string) (Requests, error)
+}
+
+// Queue names what one lane of a subscriber takes its messages from, those of
+// all logs.
+type Queue struct {
+	Subscriber string
+	Lanes      int // of so many
+	K          int // this one
+}
+
+// Message is an event on its way to lanes, or, without one, the mark that there
+// is none: everything in the log up to At has been sent.
+type Message struct {
+	Event *Event
+	At    Cursor // the place right behind the event, or of the mark
+	Links []Link // the lanes that it is for; each is delivered with its own link
+}
+
+// Link ties a message to the one before it in a lane: Before is the place of
+// that one. A lane that has not come as far as Before has missed something.
+type Link struct {
+	Queue
+	Epoch  int // lane epoch
+	Before Cursor
+}
+
+// Consumption takes messages from a queue. It is used by one goroutine.
+type Consumption interface {
+	// Take returns what has arrived, about max at most. It does not wait.
+	// Messages come in the order published and stay with the consumer until
+	// they are acknowledged or it ends.
+	Take(ctx context.Context, max int) ([]Delivery, error)
+
+	// Arrived is signalled when Take may have something. It has a buffer of one.
+	Arrived() <-chan struct{}
+
+	// Ack lets the broker forget everything up to the delivery of that tag.
+	Ack(ctx context.Context, upTo uint64) error
+
+	// Close gives everything back that was not acknowledged.
+	Close()
+}
+
+// Delivery is a message as a lane gets it.
+type Delivery struct {
+	Event *Event // nil: a mark
+	Log   string // that it is of
+	At    Cursor
+	Link  Link
+	Tag   uint64 // for Ack, ascending
+	Again bool   // the broker says that it may have delivered it before
+	Err   error  // it cannot be read; nothing but Tag is set
+}
+
+// RelayRequest is what a subscriber asks of the relay of a log: to send what
+// belongs to a lane epoch from its beginning on, or, with Again, what belongs
+// to one lane of it and lies behind After.
+type RelayRequest struct {
+	Epoch LaneEpoch `json:"epoch"`
+	Again bool      `json:"again,omitempty"`
+	K     int       `json:"k,omitempty"`
+	After Cursor    `json:"after"`
+}
+
+// Requests takes what was asked for, as [Consumption] takes messages.
+type Requests interface {
+	Take(ctx context.Context, max int) ([]RelayRequest, error)
+	Arrived() <-chan struct{}
+	Close()
+}
