@@ -7,10 +7,10 @@ import "context"
 // not. It is an adapter, such as package rabbitmq's, and knows nothing of what
 // it carries. courantetest.TestBroker states the contract as a test.
 //
-// A broker may lose what it was not asked to keep, deliver twice, and forget a
-// queue that somebody deleted. It must not reorder one queue, or confirm what
-// it can still lose. What goes missing all the same is noticed by the links of
-// the messages, and asked for again; see [Message].
+// A broker may lose what it has not confirmed, deliver twice, and forget a queue
+// that somebody deleted, with all that it held. It must not reorder one queue,
+// or confirm what it can still lose. What goes missing all the same is noticed
+// by the links of the messages, and asked for again; see [Message].
 //
 // All methods may be called at once. Errors wrap [ErrTransient]: whoever calls
 // tries again, for ever.
@@ -24,8 +24,11 @@ type Broker interface {
 
 	// Publish hands messages over, in order, and returns when every queue that
 	// was declared has each of them durably. An error says that some may not
-	// have arrived, and some may have: repeating all of them, in the same order,
-	// is right. Messages for a queue that is not there give an error.
+	// have arrived, and some may have, even later ones: repeating all of them,
+	// in the same order, is right. A message none of whose queues is there gives
+	// an error; one that is for several may miss those that are not there.
+	// Calls at once are as if one came after the other for the messages of each
+	// call, not for those of different ones.
 	Publish(ctx context.Context, messages []Message) error
 
 	// Consume begins to take messages from the queue. At most one consumer of a
@@ -52,7 +55,8 @@ type Queue struct {
 // is none: everything in the log up to At has been sent.
 type Message struct {
 	Event *Event
-	At    Cursor // the place right behind the event, or of the mark
+	Log   string // that a mark is of; an event names its own
+	At    Cursor // the place right behind the event, which is Event.Cursor, or of the mark
 	Links []Link // the lanes that it is for; each is delivered with its own link
 }
 
@@ -68,13 +72,16 @@ type Link struct {
 type Consumption interface {
 	// Take returns what has arrived, about max at most. It does not wait.
 	// Messages come in the order published and stay with the consumer until
-	// they are acknowledged or it ends.
+	// they are acknowledged or it ends. A broker may hold back what comes
+	// behind some hundreds that are not acknowledged. After a lost connection
+	// those come again, with new tags.
 	Take(ctx context.Context, max int) ([]Delivery, error)
 
 	// Arrived is signalled when Take may have something. It has a buffer of one.
 	Arrived() <-chan struct{}
 
-	// Ack lets the broker forget everything up to the delivery of that tag.
+	// Ack lets the broker forget everything up to the delivery of that tag. One
+	// from before a lost connection does nothing.
 	Ack(ctx context.Context, upTo uint64) error
 
 	// Close gives everything back that was not acknowledged.
@@ -89,7 +96,7 @@ type Delivery struct {
 	Link  Link
 	Tag   uint64 // for Ack, ascending
 	Again bool   // the broker says that it may have delivered it before
-	Err   error  // it cannot be read; nothing but Tag is set
+	Err   error  // it cannot be read; only Tag is set, and the broker has put it aside
 }
 
 // RelayRequest is what a subscriber asks of the relay of a log: to send what

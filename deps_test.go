@@ -34,6 +34,9 @@ memory -> courante
 postgres -> courante, pgx, otel, embedded-postgres
 	# An adapter knows the vocabulary and its own client, never another adapter: they are exchanged by configuration.
 
+rabbitmq -> courante, amqp
+	# As above: it knows the vocabulary and its own client.
+
 courantetest -> courante, memory, postgres, pgx
 	# Conformance suites and fixtures for tests: they run every implementation, and what ships does not import them, except to simulate itself.
 
@@ -95,6 +98,7 @@ var modules = map[string]string{
 	"github.com/fergusstrange/embedded-postgres": "embedded-postgres",
 	"github.com/klauspost/compress/zstd":         "zstd",
 	"github.com/alecthomas/kong":                 "kong",
+	"github.com/rabbitmq/amqp091-go":             "amqp",
 	"go.yaml.in/yaml/v3":                         "yaml",
 	"golang.org/x/term":                          "term",
 	"go.uber.org/goleak":                         "goleak",

@@ -24,8 +24,8 @@ var server struct {
 	err     error
 }
 
-// Main runs the tests of a package that uses [PostgresURL] and stops the server
-// afterwards. Call it from TestMain.
+// Main runs the tests of a package that uses [PostgresURL] or [RabbitMQURL] and
+// stops the servers afterwards. Call it from TestMain.
 func Main(m *testing.M) {
 	code := m.Run()
 	if server.running != nil {
@@ -36,6 +36,9 @@ func Main(m *testing.M) {
 			code = max(code, 1)
 		}
 		_ = os.RemoveAll(server.dir)
+	}
+	if rabbit.running != nil {
+		rabbit.running.remove()
 	}
 	os.Exit(code) //nolint:gocritic // the deferred cancel has nothing left to do
 }

@@ -1,0 +1,270 @@
+package rabbitmq
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/courante-dev/courante"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// subscription takes deliveries from one queue, over one channel after another:
+// when the connection is lost, the queue's leader has moved or somebody has
+// deleted the queue, it declares the queue and consumes it again.
+type subscription struct {
+	b       *Broker
+	queue   string
+	declare func(*amqp.Channel) error
+	arrived chan struct{}
+	cancel  context.CancelFunc
+	done    chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	channel  *amqp.Channel
+	waiting  []amqp.Delivery
+	base     uint64   // what to add to the channel's tags, so that they go on ascending
+	last     uint64   // tag
+	settled  uint64   // everything up to this tag
+	rejected []uint64 // tags behind it that are settled as well
+}
+
+func (b *Broker) subscribe(ctx context.Context, queue string, declare func(*amqp.Channel) error) (*subscription, error) {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &subscription{
+		b: b, queue: queue, declare: declare, cancel: cancel,
+		arrived: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		cancel()
+		return nil, courante.ErrClosed
+	}
+	b.subscriptions[s] = true
+	b.mu.Unlock()
+	// The first time it is the caller's who waits, and hears what is wrong.
+	deliveries, err := s.open(ctx)
+	if err != nil {
+		b.forget(s)
+		cancel()
+		close(s.done)
+		return nil, fmt.Errorf("consume %s: %w", queue, err)
+	}
+	go s.run(running, deliveries)
+	return s, nil
+}
+
+func (b *Broker) forget(s *subscription) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.subscriptions, s)
+}
+
+// run takes what arrives until the subscription ends.
+func (s *subscription) run(ctx context.Context, deliveries <-chan amqp.Delivery) {
+	defer close(s.done)
+	defer s.b.forget(s)
+	for {
+		s.receive(ctx, deliveries)
+		s.leave()
+		var wait backoff
+		for deliveries = nil; deliveries == nil; {
+			if ctx.Err() != nil {
+				return
+			}
+			var err error
+			if deliveries, err = s.open(ctx); err != nil && ctx.Err() == nil {
+				s.b.log.WarnContext(ctx, "a queue cannot be consumed; trying again", "queue", s.queue, "error", err)
+				wait.sleep(ctx.Done())
+			}
+		}
+	}
+}
+
+// receive returns when the channel is closed, RabbitMQ has ended the
+// consumption, or ctx is done.
+func (s *subscription) receive(ctx context.Context, deliveries <-chan amqp.Delivery) {
+	for {
+		select {
+		case d, more := <-deliveries:
+			if !more {
+				return
+			}
+			s.add(d)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// open declares the queue and consumes it on a new channel.
+func (s *subscription) open(ctx context.Context) (<-chan amqp.Delivery, error) {
+	_, ch, err := s.b.consuming.channel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var deliveries <-chan amqp.Delivery
+	err = unlessDone(ctx, func() (err error) {
+		if err = s.declare(ch); err != nil {
+			return err
+		}
+		if err = ch.Qos(s.b.config.Prefetch, 0, false); err != nil {
+			return err
+		}
+		deliveries, err = ch.Consume(s.queue, "", false, false, false, false, nil)
+		return err
+	}, nil)
+	if err != nil {
+		go ch.Close()
+		return nil, explain(err)
+	}
+	s.mu.Lock()
+	s.channel, s.base, s.settled = ch, s.last, s.last
+	s.mu.Unlock()
+	return deliveries, nil
+}
+
+// leave gives the channel up: what is waiting and what was not acknowledged
+// goes back to the queue.
+func (s *subscription) leave() {
+	s.mu.Lock()
+	ch := s.channel
+	s.channel, s.waiting, s.rejected = nil, nil, nil
+	s.mu.Unlock()
+	if ch != nil {
+		ch.Close()
+	}
+}
+
+func (s *subscription) add(d amqp.Delivery) {
+	s.mu.Lock()
+	if s.channel != nil {
+		d.DeliveryTag += s.base
+		s.last = d.DeliveryTag
+		s.waiting = append(s.waiting, d)
+	}
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *subscription) signal() {
+	select {
+	case s.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what is waiting, most at most.
+func (s *subscription) take(ctx context.Context, most int) ([]amqp.Delivery, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(most, len(s.waiting))
+	list := s.waiting[:n:n]
+	if s.waiting = s.waiting[n:]; len(s.waiting) > 0 {
+		s.signal()
+	} else {
+		s.waiting = nil
+	}
+	return list, nil
+}
+
+// ack settles everything up to the tag. Of a channel that is gone there is
+// nothing to settle: it comes again.
+func (s *subscription) ack(upTo uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.channel == nil || upTo <= s.settled {
+		return
+	}
+	// RabbitMQ closes the channel at a tag that is settled already.
+	tag := upTo
+	for slices.Contains(s.rejected, tag) {
+		tag--
+	}
+	s.rejected = slices.DeleteFunc(s.rejected, func(t uint64) bool { return t <= upTo })
+	if tag > s.settled {
+		_ = s.channel.Ack(tag-s.base, true) // fails if the connection has just gone
+	}
+	s.settled = upTo
+}
+
+// reject hands a message that nobody can read to the dead letters.
+func (s *subscription) reject(tag uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.channel == nil || tag <= s.settled {
+		return
+	}
+	s.rejected = append(s.rejected, tag)
+	_ = s.channel.Reject(tag-s.base, false) // as in ack
+}
+
+// end stops the subscription and returns at once.
+func (s *subscription) end() { s.cancel() }
+
+func (s *subscription) Arrived() <-chan struct{} { return s.arrived }
+
+// Close gives back what was not acknowledged. It waits until RabbitMQ has it, if
+// that does not take too long: the heartbeat ends what hangs.
+func (s *subscription) Close() {
+	s.end()
+	timer := time.NewTimer(closePatience)
+	defer timer.Stop()
+	select {
+	case <-s.done:
+	case <-timer.C:
+	}
+}
+
+// consumption is the subscription of a lane.
+type consumption struct {
+	*subscription
+	lane courante.Queue
+}
+
+// Consume implements [courante.Broker].
+func (b *Broker) Consume(ctx context.Context, q courante.Queue) (courante.Consumption, error) {
+	s, err := b.subscribe(ctx, b.names.queue(q), func(ch *amqp.Channel) error {
+		if err := b.names.declareExchanges(ch); err != nil {
+			return err
+		}
+		return b.names.declareLane(ch, q)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &consumption{s, q}, nil
+}
+
+// Take implements [courante.Consumption].
+func (c *consumption) Take(ctx context.Context, most int) ([]courante.Delivery, error) {
+	list, err := c.take(ctx, most)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	deliveries := make([]courante.Delivery, len(list))
+	for i := range list {
+		d, err := decode(c.queue, &list[i])
+		if err != nil {
+			c.reject(list[i].DeliveryTag)
+			d = courante.Delivery{Err: fmt.Errorf("queue %s: %w; it is now in queue %s", c.queue, err, c.b.names.dead())}
+		} else {
+			d.Link.Queue = c.lane
+		}
+		d.Tag = list[i].DeliveryTag
+		deliveries[i] = d
+	}
+	return deliveries, nil
+}
+
+// Ack implements [courante.Consumption].
+func (c *consumption) Ack(_ context.Context, upTo uint64) error {
+	c.ack(upTo)
+	return nil
+}
