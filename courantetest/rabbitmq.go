@@ -84,6 +84,9 @@ func (s *RabbitMQ) URL() string { return fmt.Sprintf("amqp://guest:guest@%s/", s
 // Address is host and port.
 func (s *RabbitMQ) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
+// Pid is the id of the server's process group.
+func (s *RabbitMQ) Pid() int { return s.cmd.Process.Pid }
+
 // Kill ends the server as a power cut of its machine does.
 func (s *RabbitMQ) Kill() {
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)

@@ -1,10 +1,7 @@
 package rabbitmq_test
 
 import (
-	"context"
 	"log/slog"
-	"net"
-	"sync"
 	"testing"
 
 	"github.com/courante-dev/courante"
@@ -46,32 +43,4 @@ func open(t testing.TB, config rabbitmq.Config) *rabbitmq.Broker {
 	}
 	t.Cleanup(b.Close)
 	return b
-}
-
-// line is the network between brokers and RabbitMQ.
-type line struct {
-	mu    sync.Mutex
-	conns []net.Conn
-}
-
-func newLine(testing.TB) *line { return &line{} }
-
-func (l *line) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
-	if err == nil {
-		l.mu.Lock()
-		l.conns = append(l.conns, conn)
-		l.mu.Unlock()
-	}
-	return conn, err
-}
-
-// cut breaks all connections.
-func (l *line) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, conn := range l.conns {
-		conn.Close()
-	}
-	l.conns = nil
 }
