@@ -49,8 +49,9 @@ type Config struct {
 	// acknowledgement travels, and bounds memory. Default: 1000.
 	Prefetch int
 
-	// Heartbeat is the interval in which both sides give a sign of life. After
-	// three without one a connection is given up. Default: 5 s.
+	// Heartbeat is the time in which each side gives a sign of life, twice. A
+	// connection that is silent half as long again is given up. A busy RabbitMQ
+	// can be silent for a second or two. Default: 10 s.
 	Heartbeat time.Duration
 
 	// Dial connects to an address, for programs that have to go through
@@ -69,7 +70,7 @@ const (
 	// one is committed.
 	defaultPrefetch = 1000
 
-	defaultHeartbeat = 5 * time.Second
+	defaultHeartbeat = 10 * time.Second
 )
 
 func (c *Config) setDefaults() {
@@ -186,6 +187,10 @@ func (*Broker) Name() string { return "rabbitmq" }
 // the connections. Whoever is inside a method gets [courante.ErrClosed].
 func (b *Broker) Close() {
 	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return
+	}
 	b.closed = true
 	b.idle = nil
 	var list []*subscription

@@ -2,6 +2,7 @@ package rabbitmq_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ type line struct {
 	mu    sync.Mutex
 	conns []*conn
 	lost  []*conn // frozen
+	shut  bool
 }
 
 func newLine(t *testing.T) *line {
@@ -33,8 +35,22 @@ func (l *line) dial(ctx context.Context, network, address string) (net.Conn, err
 	c := &conn{Conn: raw, frozen: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.shut {
+		raw.Close()
+		return nil, errors.New("no route to host")
+	}
 	l.conns = append(l.conns, c)
 	return c, nil
+}
+
+// close refuses new connections, until open.
+func (l *line) close() { l.set(true) }
+func (l *line) open()  { l.set(false) }
+
+func (l *line) set(shut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shut = shut
 }
 
 // cut breaks all connections.

@@ -47,9 +47,6 @@ func (n names) requests(log string) string {
 	return n.prefix + "/" + topologyVersion + "/requests/" + url.QueryEscape(log)
 }
 
-// nameMost is AMQP's limit.
-const nameMost = 255
-
 func (n names) declareExchanges(ch *amqp.Channel) error {
 	if err := ch.ExchangeDeclare(n.events(), amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
 		return fmt.Errorf("declare exchange %s: %w", n.events(), err)
@@ -78,8 +75,8 @@ func (n names) declareRequests(ch *amqp.Channel, log string) error {
 
 // declare makes a quorum queue that is bound to the exchange by its name.
 func (n names) declare(ch *amqp.Channel, name, exchange string, args amqp.Table) error {
-	if len(name) > nameMost {
-		return fmt.Errorf("queue %s: the name has %d bytes, the limit is %d: %w", name, len(name), nameMost, courante.ErrTooLarge)
+	if len(name) > shortMost {
+		return fmt.Errorf("queue %s: the name has %d bytes, the limit is %d: %w", name, len(name), shortMost, courante.ErrTooLarge)
 	}
 	args[amqp.QueueTypeArg] = amqp.QueueTypeQuorum
 	if _, err := ch.QueueDeclare(name, true, false, false, false, args); err != nil {
