@@ -51,6 +51,7 @@ type connection struct {
 // session is one TCP connection, as long as it lives.
 type session struct {
 	*amqp.Connection
+	wire    *wire
 	blocked atomic.Pointer[blockage] // nil while RabbitMQ takes messages
 }
 
@@ -112,10 +113,11 @@ func (c *connection) dial(ctx context.Context) (*session, error) {
 	var failures []error
 	for i := range urls {
 		at := (c.last + i) % len(urls)
-		conn, err := c.dialOne(ctx, urls[at], login)
+		s, err := c.dialOne(ctx, urls[at], login)
 		if err == nil {
 			c.last = at
-			return c.watch(conn, host(urls[at])), nil
+			c.watch(s, host(urls[at]))
+			return s, nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", host(urls[at]), err))
 		if ctx.Err() != nil {
@@ -125,11 +127,11 @@ func (c *connection) dial(ctx context.Context) (*session, error) {
 	return nil, explain(fmt.Errorf("connect to RabbitMQ at %w", errors.Join(failures...)))
 }
 
-func (c *connection) dialOne(ctx context.Context, address string, login []amqp.Authentication) (*amqp.Connection, error) {
+func (c *connection) dialOne(ctx context.Context, address string, login []amqp.Authentication) (*session, error) {
 	properties := amqp.NewConnectionProperties()
 	hostname, _ := os.Hostname() // only for people
 	properties.SetClientConnectionName(fmt.Sprintf("%s %s on %s (%s)", c.b.config.Prefix, filepath.Base(os.Args[0]), hostname, c.purpose))
-	var raw net.Conn
+	var raw *wire
 	config := amqp.Config{
 		SASL: login, TLSClientConfig: c.b.config.TLS.Clone(), Heartbeat: c.b.config.Heartbeat, Properties: properties,
 		Dial: func(network, address string) (net.Conn, error) {
@@ -139,7 +141,7 @@ func (c *connection) dialOne(ctx context.Context, address string, login []amqp.A
 			if err != nil {
 				return nil, err
 			}
-			raw = &patientConn{conn}
+			raw = &wire{Conn: conn}
 			// The library takes the deadline away after the handshake.
 			return raw, conn.SetDeadline(time.Now().Add(dialTimeout))
 		},
@@ -155,16 +157,15 @@ func (c *connection) dialOne(ctx context.Context, address string, login []amqp.A
 	if err != nil {
 		return nil, err
 	}
-	return conn, nil
+	return &session{Connection: conn, wire: raw}, nil
 }
 
 // watch follows what RabbitMQ says about the connection.
-func (c *connection) watch(conn *amqp.Connection, address string) *session {
-	s := &session{Connection: conn}
+func (c *connection) watch(s *session, address string) {
 	log := c.b.log.With("connection", c.purpose, "address", address)
-	log.Info("connected to RabbitMQ", "version", conn.Properties["version"], "cluster", conn.Properties["cluster_name"])
-	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
-	closed := conn.NotifyClose(make(chan *amqp.Error, 1))
+	log.Info("connected to RabbitMQ", "version", s.Properties["version"], "cluster", s.Properties["cluster_name"])
+	blocked := s.NotifyBlocked(make(chan amqp.Blocking, 1))
+	closed := s.NotifyClose(make(chan *amqp.Error, 1))
 	c.watching.Go(func() {
 		for state := range blocked { // ends with the connection
 			before := s.blocked.Load()
@@ -185,7 +186,6 @@ func (c *connection) watch(conn *amqp.Connection, address string) *session {
 			log.Warn("the connection to RabbitMQ is lost", "error", err)
 		}
 	})
-	return s
 }
 
 // close ends the connection, for good.
@@ -248,16 +248,6 @@ func unlessDone(ctx context.Context, f func() error, undo func()) error {
 		}()
 	}
 	return ctx.Err()
-}
-
-// patientConn gives each write its time; see writeTimeout.
-type patientConn struct{ net.Conn }
-
-func (c *patientConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(p)
 }
 
 // refusedError says that RabbitMQ does not want us, or what we ask for. It does

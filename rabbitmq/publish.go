@@ -78,6 +78,8 @@ func (b *Broker) usePublisher(ctx context.Context, f func(*publisher) error) err
 
 // send publishes with up to Window messages unconfirmed.
 func (b *Broker) send(ctx context.Context, p *publisher, messages []courante.Message) (confirmed int, err error) {
+	p.session.wire.hold()
+	defer p.session.wire.release()
 	pending := make([]*amqp.DeferredConfirmation, len(messages))
 	for i := range messages {
 		for i-confirmed >= b.config.Window {
@@ -111,6 +113,7 @@ func (p *publisher) clear(ctx context.Context) error {
 	if blocked == nil {
 		return nil
 	}
+	p.session.wire.flush()
 	patience := time.NewTimer(confirmPatience)
 	defer patience.Stop()
 	select {
@@ -128,6 +131,7 @@ func (p *publisher) await(ctx context.Context, c *amqp.DeferredConfirmation) err
 	select {
 	case <-c.Done():
 	default:
+		p.session.wire.flush()
 		patience := time.NewTimer(confirmPatience)
 		defer patience.Stop()
 		select {
