@@ -61,7 +61,7 @@ type RabbitMQ struct {
 	epmdPort   int
 	epmd       *exec.Cmd
 	cmd        *exec.Cmd
-	exited     chan struct{}
+	exited     <-chan struct{}
 }
 
 // StartRabbitMQ starts a server of the test's own.
@@ -273,7 +273,7 @@ func (s *RabbitMQ) remove() {
 
 // launch starts a child that ends with us, however we end. The kernel takes the
 // end of the thread that started it for ours, so that one stays.
-func launch(cmd *exec.Cmd) (exited chan struct{}, err error) {
+func launch(cmd *exec.Cmd) (<-chan struct{}, error) {
 	endWithParent(cmd.SysProcAttr)
 	started, exited := make(chan error), make(chan struct{})
 	go func() {

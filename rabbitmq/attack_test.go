@@ -41,6 +41,7 @@ func TestAttacks(t *testing.T) {
 			f.line.freeze()
 			f.more(t)
 		}},
+		{"full", func(t *testing.T) { refuse(t, server) }},
 		{"stopped in its tracks", func(t *testing.T) {
 			server.Pause()
 			f.failed(t)
@@ -64,6 +65,69 @@ func TestAttacks(t *testing.T) {
 		})
 	}
 	f.stop(t)
+}
+
+// refuse has RabbitMQ refuse messages in the middle of a batch, as it does when
+// a queue is full or has just lost its leader.
+func refuse(t *testing.T, server *courantetest.RabbitMQ) {
+	b := open(t, rabbitmq.Config{URLs: []string{server.URL()}, Prefix: courantetest.RabbitMQPrefix()})
+	q := courante.Queue{Subscriber: "full", Lanes: 1}
+	if err := b.Declare(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	server.Control(t, "set_policy", "full", ".*/lane/full/.*", `{"max-length":100}`)
+	var err error
+	from := int64(0) // everything up to here was confirmed
+	for ; err == nil; from += 500 {
+		if from > 100_000 {
+			t.Fatal("a full queue still takes messages")
+		}
+		err = b.Publish(t.Context(), numbered(q, from+1, from+500))
+	}
+	from -= 500
+	if !errors.Is(err, courante.ErrTransient) || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("published to a full queue: %v, want a transient error that says that it was refused", err)
+	}
+	server.Control(t, "clear_policy", "full")
+	if err := b.Publish(t.Context(), numbered(q, from+1, from+500)); err != nil {
+		t.Fatalf("published once there was room: %v", err)
+	}
+	c, err := b.Consume(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for at := int64(0); at < from+500; {
+		list, err := c.Take(t.Context(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			select {
+			case <-c.Arrived():
+				continue
+			case <-time.After(flowPatience):
+				t.Fatalf("received up to %d of %d, and then nothing", at, from+500)
+			}
+		}
+		for _, d := range list {
+			if d.Event.Version == at+1 {
+				at++
+			}
+		}
+		if err := c.Ack(t.Context(), list[len(list)-1].Tag); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// numbered is the messages of events from..to.
+func numbered(q courante.Queue, from, to int64) (list []courante.Message) {
+	for n := from; n <= to; n++ {
+		e := courante.Event{Log: "ordering", Stream: "order:1", Version: n, Type: "shop.order_created", Tick: n}
+		list = append(list, courante.Message{Event: &e, At: e.Cursor(), Links: []courante.Link{{Queue: q, Epoch: 1, Before: courante.Cursor{Tick: n - 1}}}})
+	}
+	return list
 }
 
 // flow publishes numbered messages, as a relay does, and takes them, as a lane
@@ -110,12 +174,7 @@ func (f *flow) publish(ctx context.Context, b courante.Broker, q courante.Queue)
 			return
 		default:
 		}
-		var list []courante.Message
-		for n := at + 1; n <= at+50; n++ {
-			e := courante.Event{Log: "ordering", Stream: "order:1", Version: n, Type: "shop.order_created", Tick: n}
-			list = append(list, courante.Message{Event: &e, At: e.Cursor(), Links: []courante.Link{{Queue: q, Epoch: 1, Before: courante.Cursor{Tick: n - 1}}}})
-		}
-		if err := b.Publish(ctx, list); err != nil {
+		if err := b.Publish(ctx, numbered(q, at+1, at+50)); err != nil {
 			if !errors.Is(err, courante.ErrTransient) {
 				return // the flow stands still, which the test notices
 			}

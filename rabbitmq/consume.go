@@ -107,13 +107,14 @@ func (s *subscription) open(ctx context.Context) (<-chan amqp.Delivery, error) {
 		return nil, err
 	}
 	var deliveries <-chan amqp.Delivery
-	err = unlessDone(ctx, func() (err error) {
-		if err = s.declare(ch); err != nil {
+	err = unlessDone(ctx, func() error {
+		if err := s.declare(ch); err != nil {
 			return err
 		}
-		if err = ch.Qos(s.b.config.Prefetch, 0, false); err != nil {
+		if err := ch.Qos(s.b.config.Prefetch, 0, false); err != nil {
 			return err
 		}
+		var err error
 		deliveries, err = ch.Consume(s.queue, "", false, false, false, false, nil)
 		return err
 	}, nil)
