@@ -42,7 +42,7 @@ type connection struct {
 
 	turn chan struct{} // holds one token; who has it may use what follows
 	now  *session
-	last int           // URL that answered last
+	last int           // URL to try first: the one that answered last
 	wait time.Duration // before the next try, 0 after a success
 	next time.Time     // not before
 	err  error         // why the last try failed
@@ -62,7 +62,7 @@ type blockage struct {
 }
 
 func newConnection(b *Broker, purpose string) *connection {
-	c := &connection{b: b, purpose: purpose, turn: make(chan struct{}, 1), ended: make(chan struct{})}
+	c := &connection{b: b, purpose: purpose, last: rand.IntN(len(b.config.URLs)), turn: make(chan struct{}, 1), ended: make(chan struct{})}
 	c.turn <- struct{}{}
 	return c
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // The attributes of a CloudEvent, as its AMQP binding writes them, and ours. In
-// RabbitMQ each header costs about 4 us of CPU time for each message, of some
-// 50 us that one without headers costs: so there are not many. The correlation
-// is AMQP's property of that name, and what only the runtime reads is one text.
+// RabbitMQ each header adds about a twelfth to the CPU time that a message
+// without headers costs, so there are not many: the correlation is AMQP's
+// property of that name, and what only the runtime reads is one text.
 const (
 	headerSpec        = "cloudEvents:specversion"
 	headerID          = "cloudEvents:id"     // Event.ID, which ends with the version in the stream
