@@ -3,7 +3,6 @@ package courante
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,28 +118,9 @@ func (a *agenda) caughtUp() bool {
 	return true
 }
 
-// place reads the agenda's last record. The first time there is none, and the
-// agenda makes itself known as a lane, so that the store keeps room for it.
-func (a *agenda) place(ctx context.Context) (Progress, error) {
-	lane := a.lane()
-	p, err := a.n.store.Progress(ctx, lane)
-	if !errors.Is(err, ErrNotFound) {
-		return p, err
-	}
-	err = a.n.store.AddLaneEpoch(ctx, LaneEpoch{Subscriber: lane.Subscriber, Log: lane.Log, N: lane.Epoch, Lanes: 1})
-	if err != nil && !errors.Is(err, ErrFenced) {
-		return Progress{}, err
-	}
-	p, err = a.n.store.Progress(ctx, lane)
-	if errors.Is(err, ErrNotFound) {
-		return Progress{Lane: lane}, nil
-	}
-	return p, err
-}
-
 // open restores what was open at the last record.
 func (a *agenda) open(ctx context.Context) error {
-	p, err := a.place(ctx)
+	p, err := firstPlace(ctx, a.n.store, a.lane())
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,12 @@ func (s *Service) Await(ctx context.Context, t Token, projections ...string) err
 			return fmt.Errorf("projection %s: %w", name, err)
 		}
 	}
-	log := s.node.rt.tails[t.Log]
-	if log == nil {
+	log := s.node.rt.storeOf(t.Log)
+	switch {
+	case log != nil:
+	case contains(s.node.sources, t.Log):
+		return Reject("conflict", "service %s cannot tell whether it is as fresh as a token of %s: its process cannot read that log", s.name, t.Log)
+	default:
 		return nil // of another database: this service does not consume it
 	}
 	if t.Log == s.name && !s.node.rt.cfg.Stepped {
@@ -34,7 +38,7 @@ func (s *Service) Await(ctx context.Context, t Token, projections ...string) err
 	consumed := contains(s.node.sources, t.Log) && t.Log != s.name
 	for {
 		changed := s.node.progressed()
-		place, err := log.store.Locate(ctx, t)
+		place, err := log.Locate(ctx, t)
 		switch {
 		case err != nil && !errors.Is(err, ErrNotFound):
 			return err

@@ -60,8 +60,8 @@ type Message struct {
 	Links []Link // the lanes that it is for; each is delivered with its own link
 }
 
-// Link ties a message to the one before it in a lane: Before is the place of
-// that one. A lane that has not come as far as Before has missed something.
+// Link ties a message to the events before it in a lane: Before is the place of
+// the last one. A lane that has not come as far as Before has missed something.
 type Link struct {
 	Queue
 	Epoch  int // lane epoch

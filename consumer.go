@@ -52,6 +52,9 @@ func (c *consumer) step(ctx context.Context) (bool, error) {
 // stop ends the consumer for good: going on could lose or repeat events.
 func (c *consumer) stop(err error) {
 	c.close()
+	if c.n.rt.wire != nil {
+		c.n.rt.wire.release(c.n.svc.name)
+	}
 	c.broken = err
 	c.n.setStopped(err)
 	c.n.rt.log.Error("subscriber stopped", "service", c.n.svc.name, "lane", c.k, "error", err)

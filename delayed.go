@@ -216,7 +216,11 @@ func (n *node) eachPending(visit func(*Event)) {
 }
 
 // eachAfter calls visit with the events in memory that lie behind the place.
+// There are none of a log that is not read here.
 func (t *tail) eachAfter(at Cursor, visit func(*Event)) {
+	if t == nil {
+		return
+	}
 	t.mu.Lock()
 	chunks := slices.Clone(t.chunks)
 	t.mu.Unlock()

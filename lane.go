@@ -195,8 +195,25 @@ func (n *node) openSource(ctx context.Context, at placeInLog, lane int) (*source
 	if end, bounded := s.end(); bounded && !s.reached.Before(end) {
 		return s, nil // finished
 	}
-	s.feed, err = n.rt.transport.Open(ctx, s.progress.Lane, at.epoch(), s.reached)
+	s.feed, err = n.transport(at.epoch()).Open(ctx, s.progress.Lane, at.epoch(), s.reached)
 	return s, err
+}
+
+// transport chooses what carries the events of a lane epoch: the broker, if
+// there is one and some of them need it. One carries all of them, because
+// events of one stream must not overtake each other.
+func (n *node) transport(e LaneEpoch) Transport {
+	if n.rt.wire != nil && n.rt.tails[e.Log] == nil {
+		return n.rt.wire
+	}
+	if n.rt.wire != nil && e.Log != n.svc.name {
+		for _, typ := range e.Types {
+			if n.rt.needOf(e.Log, typ) == Critical {
+				return n.rt.wire
+			}
+		}
+	}
+	return n.rt.transport
 }
 
 // epochs returns the lane epochs of a source log. The first call of a process
@@ -250,7 +267,7 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 			if err := takeOver(len(list) - 1); err != nil {
 				return nil, err
 			}
-			if want.From, err = n.rt.tails[log].store.Head(ctx); err != nil {
+			if want.From, err = n.border(ctx, list[len(list)-1]); err != nil {
 				return nil, err
 			}
 		}
@@ -268,6 +285,25 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	}
 	n.joinEpoch(log, len(list))
 	return list, nil
+}
+
+// border is where the epoch after the last one may begin: no lane has gone past
+// it. Of a log that is not readable here it is as far as the foremost lane is.
+func (n *node) border(ctx context.Context, last LaneEpoch) (Cursor, error) {
+	if store := n.rt.storeOf(last.Log); store != nil {
+		return store.Head(ctx)
+	}
+	from := last.From
+	for k := range last.Lanes {
+		p, err := laneProgress(ctx, n.store, last, k)
+		if err != nil {
+			return from, err
+		}
+		if from.Before(p.Cursor) {
+			from = p.Cursor
+		}
+	}
+	return from, nil
 }
 
 // record writes one progress row on its own.
@@ -308,11 +344,17 @@ func (n *node) typesFrom(log string) []string {
 	return types
 }
 
-// emitter returns the service of this runtime that emits the type, "" if none.
+// emitter returns the service that emits the type, in this runtime or another
+// process, "" if none is known.
 func (rt *Runtime) emitter(typ string) string {
 	for _, n := range rt.nodes {
 		if _, ok := n.svc.events[typ]; ok {
 			return n.svc.name
+		}
+	}
+	for _, f := range rt.cfg.Foreign {
+		if _, ok := f.Service.events[typ]; ok {
+			return f.Service.name
 		}
 	}
 	return ""

@@ -65,7 +65,7 @@ func (n *node) awaitProjection(ctx context.Context, name string, t Token) error 
 	if !contains(f.logs, t.Log) {
 		return nil
 	}
-	source := n.rt.tails[t.Log].store
+	source := n.rt.storeOf(t.Log)
 	var asked time.Time // when the store last said how far it is
 	for {
 		changed := n.progressed()

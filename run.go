@@ -53,6 +53,9 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	drained := time.AfterFunc(rt.cfg.Drain, cancel)
 	wg.Wait()
 	drained.Stop()
+	if rt.wire != nil {
+		rt.wire.release("")
+	}
 	final, done := context.WithTimeout(context.WithoutCancel(ctx), rt.cfg.Drain)
 	defer done()
 	for _, n := range rt.nodes {
@@ -61,6 +64,12 @@ func (rt *Runtime) Run(ctx context.Context) error {
 				rt.log.Warn("the agenda was not saved; the next start reads more of the log", "service", n.svc.name, "error", err)
 			}
 		}
+	}
+	for _, r := range rt.relays {
+		if err := r.record(final); err != nil {
+			rt.log.Warn("the relay's place was not saved; the next start sends more again", "log", r.store.Log(), "error", err)
+		}
+		r.close()
 	}
 	return nil
 }

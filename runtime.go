@@ -32,6 +32,20 @@ type Config struct {
 	// Services react to. The Services' own stores need not be named.
 	Sources []Store
 
+	// Foreign are services that run in other processes and emit what the Services
+	// react to. Without a Broker, their Stores have to be readable here.
+	Foreign []Foreign
+
+	// Broker carries events between services: from the relays of logs to the
+	// lanes of their subscribers, wherever these run. Nil: lanes read the logs
+	// themselves.
+	Broker Broker
+
+	// Relays are the stores whose logs this process sends over the Broker;
+	// default: those of the Services. Several processes may relay a log: one
+	// does, and another one takes over when it is gone.
+	Relays []Store
+
 	// Lanes is how many lanes each service handles its deliveries with; default
 	// 2, enough to decide on one batch while another waits for its commit. A
 	// change begins a new lane epoch.
@@ -86,6 +100,18 @@ type Config struct {
 	Observe func([]Decided)
 }
 
+// Foreign is a service that runs in another process.
+type Foreign struct {
+	// Service is its declaration, of which nothing is run; [Manifest.Declared]
+	// makes one too.
+	Service *Service
+
+	// Store, if this process can read it, is where tokens of the service's
+	// commands are looked up: without it nobody can wait here for what such a
+	// command brings about. It may be nil.
+	Store Store
+}
+
 // Mount puts a service on its store.
 type Mount struct {
 	Service *Service
@@ -104,7 +130,9 @@ type Runtime struct {
 	nodes      []*node
 	byName     map[string]*node
 	tails      map[string]*tail // by log
-	transport  Transport
+	transport  Transport        // of events that need no broker
+	wire       *brokerTransport // nil without a broker
+	relays     []*relay
 	actors     []*Actor
 	ticker     *Actor
 	nextTick   time.Time // the ticker's own: not before
@@ -168,6 +196,18 @@ func (a *Actor) Wake() {
 	}
 }
 
+// wakeOn wakes the actor at each signal, until done is closed.
+func (a *Actor) wakeOn(signals <-chan struct{}, done <-chan struct{}) {
+	for {
+		select {
+		case <-signals:
+			a.Wake()
+		case <-done:
+			return
+		}
+	}
+}
+
 // Woken reports whether the actor was woken since it was last asked. It is for
 // who steps a runtime by hand; in a running one the actors ask themselves.
 func (a *Actor) Woken() bool {
@@ -210,7 +250,23 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 			rt.tails[s.Log()] = newTail(rt, s)
 		}
 	}
+	for _, s := range cfg.Relays {
+		if rt.tails[s.Log()] == nil {
+			rt.tails[s.Log()] = newTail(rt, s)
+		}
+	}
+	for _, f := range cfg.Foreign {
+		if cfg.Broker == nil && rt.tails[f.Service.name] == nil {
+			rt.tails[f.Service.name] = newTail(rt, f.Store)
+		}
+	}
 	rt.transport = &logTransport{tails: rt.tails}
+	if cfg.Broker != nil {
+		rt.wire = &brokerTransport{rt: rt}
+		for _, s := range cfg.Relays {
+			rt.relays = append(rt.relays, newRelay(rt, s))
+		}
+	}
 	for _, n := range rt.nodes {
 		n.sources = n.sourceLogs()
 	}
@@ -238,6 +294,11 @@ func (c *Config) setDefaults() {
 	}
 	if c.RecordEvery == 0 {
 		c.RecordEvery = 1000
+	}
+	if c.Broker != nil && c.Relays == nil {
+		for _, m := range c.Services {
+			c.Relays = append(c.Relays, m.Store)
+		}
 	}
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
@@ -267,14 +328,17 @@ func (rt *Runtime) check() []error {
 	if rt.cfg.Database == nil {
 		problems = append(problems, errors.New("runtime: Config.Database is missing"))
 	}
-	if len(rt.cfg.Services) == 0 {
+	if len(rt.cfg.Services)+len(rt.cfg.Relays) == 0 {
 		problems = append(problems, errors.New("runtime: Config.Services is empty"))
+	}
+	if len(rt.cfg.Relays) > 0 && rt.cfg.Broker == nil {
+		problems = append(problems, errors.New("runtime: Config.Relays without a Broker"))
 	}
 	logs := map[string]bool{}
 	for _, s := range rt.cfg.Sources {
 		logs[s.Log()] = true
 	}
-	emitters := map[string]string{}
+	emitters, problems := rt.checkForeign(problems)
 	for _, m := range rt.cfg.Services {
 		if m.Service == nil || m.Store == nil {
 			problems = append(problems, errors.New("runtime: a mount needs a service and a store"))
@@ -305,18 +369,70 @@ func (rt *Runtime) check() []error {
 			if emitters[typ] == "" && len(rt.cfg.Sources) == 0 {
 				problems = append(problems, fmt.Errorf("service %s reacts to %s, which nobody emits", m.Service.name, typ))
 			}
-			if from := emitters[typ]; from != "" && from != m.Service.name && rt.needOf(from, typ) == Private {
+			from := emitters[typ]
+			if from == "" || from == m.Service.name {
+				continue
+			}
+			switch need := rt.needOf(from, typ); {
+			case need == Private:
 				problems = append(problems, fmt.Errorf("service %s reacts to %s, which is private to %s", m.Service.name, typ, from))
+			case need != Critical && rt.cfg.Broker != nil && rt.foreign(from) != nil:
+				problems = append(problems, fmt.Errorf("service %s reacts to %s, which is %s: the broker brings only what is critical from service %s in another process", m.Service.name, typ, need, from))
 			}
 		}
 	}
 	return problems
 }
 
+// checkForeign returns who emits what of the services in other processes, and
+// adds what is wrong with them to the problems.
+func (rt *Runtime) checkForeign(problems []error) (map[string]string, []error) {
+	emitters := map[string]string{}
+	for _, f := range rt.cfg.Foreign {
+		if f.Service == nil {
+			problems = append(problems, errors.New("runtime: a foreign service needs a declaration"))
+			continue
+		}
+		name := f.Service.name
+		if f.Store == nil && rt.cfg.Broker == nil {
+			problems = append(problems, fmt.Errorf("runtime: nothing brings the events of service %s: it needs a broker, or a store to read", name))
+		}
+		if f.Store != nil && f.Store.Log() != name {
+			problems = append(problems, fmt.Errorf("runtime: the store of foreign service %s holds the log of %q", name, f.Store.Log()))
+		}
+		for _, t := range f.Service.emitted {
+			emitters[t.Name] = name
+		}
+	}
+	return emitters, problems
+}
+
+// foreign is the service of that name in another process, nil if there is none.
+func (rt *Runtime) foreign(name string) *Foreign {
+	for i := range rt.cfg.Foreign {
+		if f := &rt.cfg.Foreign[i]; f.Service.name == name {
+			return f
+		}
+	}
+	return nil
+}
+
+// storeOf is the store that holds a log, nil if this process has no access to
+// it.
+func (rt *Runtime) storeOf(log string) Store {
+	if t := rt.tails[log]; t != nil {
+		return t.store
+	}
+	if f := rt.foreign(log); f != nil {
+		return f.Store
+	}
+	return nil
+}
+
 // checkSagas refuses services whose sagas do not end well on every path. Those
 // with steps in other programs are checked there, from the manifests.
 func (rt *Runtime) checkSagas() error {
-	if len(rt.cfg.Sources) > 0 {
+	if len(rt.cfg.Sources)+len(rt.cfg.Foreign) > 0 {
 		return nil
 	}
 	var services []*Service
@@ -339,6 +455,9 @@ func (rt *Runtime) needOf(service, typ string) Need {
 		if m.Service.name == service {
 			return m.Service.events[typ].Need
 		}
+	}
+	if f := rt.foreign(service); f != nil {
+		return f.Service.events[typ].Need
 	}
 	return 0
 }
@@ -378,6 +497,9 @@ func (rt *Runtime) enlist() {
 	for _, log := range rt.logs() {
 		t := rt.tails[log]
 		t.actor = rt.actor("tail "+log, t.step, nil)
+	}
+	for _, r := range rt.relays {
+		r.actor = rt.actor("relay "+r.store.Log(), r.step, r.next)
 	}
 	for _, n := range rt.nodes {
 		if len(n.svc.types) > 0 {
@@ -457,6 +579,11 @@ func (rt *Runtime) tick(ctx context.Context) (bool, error) {
 
 // grown tells everyone who reads the log that its tail has grown.
 func (rt *Runtime) grown(log string) {
+	for _, r := range rt.relays {
+		if r.store.Log() == log {
+			r.actor.Wake()
+		}
+	}
 	for _, n := range rt.nodes {
 		for _, c := range n.consumers {
 			c.actor.Wake()

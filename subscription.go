@@ -170,6 +170,25 @@ func laneProgress(ctx context.Context, subscriber Store, e LaneEpoch, k int) (Pr
 	return p, err
 }
 
+// firstPlace reads the last record of a lane that is no subscriber's. The first
+// time there is none, and it makes itself known, so that the store keeps room
+// for it.
+func firstPlace(ctx context.Context, store Store, lane Lane) (Progress, error) {
+	p, err := store.Progress(ctx, lane)
+	if !errors.Is(err, ErrNotFound) {
+		return p, err
+	}
+	err = store.AddLaneEpoch(ctx, LaneEpoch{Subscriber: lane.Subscriber, Log: lane.Log, N: lane.Epoch, Lanes: 1})
+	if err != nil && !errors.Is(err, ErrFenced) {
+		return Progress{}, err
+	}
+	p, err = store.Progress(ctx, lane)
+	if errors.Is(err, ErrNotFound) {
+		return Progress{Lane: lane}, nil
+	}
+	return p, err
+}
+
 // commit writes changes that need nothing loaded.
 func commit(ctx context.Context, s Store, c Changes) error {
 	unit, err := s.Begin(ctx)

@@ -89,7 +89,7 @@ func (s *RabbitMQ) Pid() int { return s.cmd.Process.Pid }
 
 // Kill ends the server as a power cut of its machine does.
 func (s *RabbitMQ) Kill() {
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	killGroup(s.cmd)
 	<-s.exited
 }
 
@@ -258,11 +258,26 @@ func (s *RabbitMQ) answers() bool {
 	return err == nil
 }
 
+// killGroup returns when all processes of the group are gone, of which the
+// first is not always the last: they would still write files.
+func killGroup(cmd *exec.Cmd) {
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	deadline := time.After(10 * time.Second)
+	for syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) == nil {
+		select {
+		case <-poll.C:
+		case <-deadline: // nobody collects the dead
+			return
+		}
+	}
+}
+
 // remove ends the server and deletes its data.
 func (s *RabbitMQ) remove() {
 	for _, cmd := range []*exec.Cmd{s.cmd, s.epmd} {
 		if cmd != nil && cmd.Process != nil {
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			killGroup(cmd)
 		}
 	}
 	if s.exited != nil {

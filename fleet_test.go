@@ -1,0 +1,142 @@
+package courante_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/courante-dev/courante"
+	"github.com/courante-dev/courante/memory"
+)
+
+// town is the domain as a fleet: the desk and the hotel in processes of their
+// own, which only a broker connects. Any number of processes may run each.
+type town struct {
+	databases map[string]func() base // by service; each process has a handle of its own
+	broker    *memory.Broker
+}
+
+// onEachTown runs the test on both stores. A database in memory has one receiver
+// of its signal, and so one process of each service.
+func onEachTown(t *testing.T, config memory.BrokerConfig, test func(t *testing.T, w *town)) {
+	for _, kind := range []string{"memory", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			test(t, newTown(t, kind, config))
+		})
+	}
+}
+
+func newTown(t *testing.T, kind string, config memory.BrokerConfig) *town {
+	return &town{broker: memory.NewBroker(config), databases: map[string]func() base{
+		"desk": sharedBase(t, kind), "hotel": sharedBase(t, kind),
+	}}
+}
+
+// process is one of the town's.
+type process struct {
+	*domain
+	conn *memory.BrokerConn
+	stop func()
+}
+
+// start runs one service of the domain, with the other one elsewhere.
+func (w *town) start(t *testing.T, service string, lanes int) *process {
+	t.Helper()
+	p := &process{domain: newDomain(), conn: w.broker.Connect()}
+	here, there := p.desk, p.hotel
+	if service == "hotel" {
+		here, there = there, here
+	}
+	b := w.databases[service]()
+	rt, err := courante.NewRuntime(courante.Config{
+		Database: b.db, Lanes: lanes, Broker: p.conn,
+		Services: []courante.Mount{{Service: here, Store: b.store(service)}},
+		Foreign:  []courante.Foreign{{Service: there}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- rt.Run(ctx) }()
+	p.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-stopped; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(p.stop)
+	return p
+}
+
+// book takes so many bookings at once and returns when each has ended.
+func (w *town) book(t *testing.T, desk *process, prefix string, n int) {
+	t.Helper()
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			if _, err := desk.doBook(t.Context(), fmt.Sprint(prefix, i), "ritz"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (w *town) wait(t *testing.T, desk *process, prefix string, n int) {
+	t.Helper()
+	for i := range n {
+		id := fmt.Sprint(prefix, i)
+		until(t, "booking "+id+" is done", func() bool { return desk.status(t, id) == "done" })
+	}
+}
+
+func TestServicesInProcessesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	onEachTown(t, memory.BrokerConfig{}, func(t *testing.T, w *town) {
+		desk, hotel := w.start(t, "desk", 2), w.start(t, "hotel", 3)
+		hotel.doOpen(t, "ritz", 1000)
+		w.book(t, desk, "a", 200)
+		w.wait(t, desk, "a", 200)
+		if r, _, err := hotel.rooms.Get(t.Context(), "ritz"); err != nil || r.Free != 800 {
+			t.Errorf("rooms = %+v, %v; want 800 free", r, err)
+		}
+	})
+}
+
+// A broker that fails at every turn, loses queues with what they hold, and
+// whose connections are cut, under load: each booking takes one room.
+func TestBrokerThatFailsLosesAndRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	broken := memory.BrokerConfig{Pause: func(point string) error {
+		if rand.IntN(200) == 0 {
+			return courante.Transient(errors.New(point))
+		}
+		return nil
+	}}
+	onEachTown(t, broken, func(t *testing.T, w *town) {
+		desk, hotel := w.start(t, "desk", 2), w.start(t, "hotel", 2)
+		hotel.doOpen(t, "ritz", 1000)
+		const rounds, each = 5, 60
+		for round := range rounds {
+			prefix := fmt.Sprint("r", round, "-")
+			var others sync.WaitGroup
+			others.Go(func() { w.book(t, desk, prefix, each) })
+			w.broker.Delete(courante.Queue{Subscriber: "hotel", Lanes: 2, K: round % 2})
+			w.broker.Delete(courante.Queue{Subscriber: "desk", Lanes: 2, K: round % 2})
+			desk.conn.Cut()
+			hotel.conn.Cut()
+			others.Wait()
+		}
+		for round := range rounds {
+			w.wait(t, desk, fmt.Sprint("r", round, "-"), each)
+		}
+		if r, _, err := hotel.rooms.Get(t.Context(), "ritz"); err != nil || r.Free != 1000-rounds*each {
+			t.Errorf("rooms = %+v, %v; want %d free", r, err, 1000-rounds*each)
+		}
+	})
+}
