@@ -85,6 +85,10 @@ func (a *agenda) lane() Lane {
 
 // step reads the service's log and fires the deadlines that are due.
 func (a *agenda) step(ctx context.Context) (bool, error) {
+	if !a.n.holds(agendaName) {
+		a.stand()
+		return false, nil
+	}
 	if !a.opened {
 		if err := a.open(ctx); err != nil {
 			return false, err
@@ -100,6 +104,14 @@ func (a *agenda) step(ctx context.Context) (bool, error) {
 	}
 	fired, err := a.fire(ctx)
 	return read || fired, err
+}
+
+// stand leaves what there is to do to another process.
+func (a *agenda) stand() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.opened, a.known = false, false
+	a.tasks, a.former, a.alarms, a.ready = map[string]*task{}, nil, nil, nil
 }
 
 // caughtUp reports whether the agenda knows all that had ended when it was

@@ -45,10 +45,19 @@ func (s *Service) Await(ctx context.Context, t Token, projections ...string) err
 		case !consumed, err == nil && s.node.reached(t.Log, place):
 			return nil
 		}
+		var poll <-chan time.Time
+		if err == nil && s.node.share != nil {
+			there, err := s.node.everywhere(ctx, t.Log, place)
+			if there || err != nil {
+				return err
+			}
+			poll = time.After(sharedPoll)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-poll:
 		}
 	}
 }

@@ -54,13 +54,12 @@ func (t *brokerTransport) take(ctx context.Context, q Queue) (*intake, error) {
 	return in, nil
 }
 
-// release gives the queues of a subscriber, or of all with "", to other
-// processes.
-func (t *brokerTransport) release(subscriber string) {
+// release gives queues to other processes.
+func (t *brokerTransport) release(which func(Queue) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for q, in := range t.intake {
-		if subscriber == "" || q.Subscriber == subscriber {
+		if which(q) {
 			in.close()
 			delete(t.intake, q)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +21,7 @@ type consumer struct {
 	k       int
 	actor   *Actor
 	opened  bool
-	broken  error // it stopped for good and says why
+	broken  atomic.Bool // it stopped for good
 	sources []*source
 	lanes   int       // of the generation that it works in; see plan
 	waiting bool      // for other lanes to finish an epoch
@@ -30,8 +31,12 @@ type consumer struct {
 }
 
 func (c *consumer) step(ctx context.Context) (bool, error) {
-	if c.broken != nil {
-		return false, nil //nolint:nilerr // reported when it happened
+	if c.isBroken() {
+		return false, nil
+	}
+	if !c.n.holds(laneName(c.k)) {
+		c.release()
+		return false, nil
 	}
 	worked, err := c.try(ctx)
 	var lost *LogBrokenError
@@ -49,13 +54,29 @@ func (c *consumer) step(ctx context.Context) (bool, error) {
 	return worked, err
 }
 
+func (c *consumer) isBroken() bool { return c.broken.Load() }
+
+// release leaves its lanes to another process.
+func (c *consumer) release() {
+	if !c.opened {
+		return
+	}
+	for _, s := range c.sources {
+		c.n.unpublish(s)
+	}
+	c.close()
+	if c.n.rt.wire != nil {
+		c.n.rt.wire.release(func(q Queue) bool { return q.Subscriber == c.n.svc.name && q.K%len(c.n.consumers) == c.k })
+	}
+}
+
 // stop ends the consumer for good: going on could lose or repeat events.
 func (c *consumer) stop(err error) {
 	c.close()
 	if c.n.rt.wire != nil {
-		c.n.rt.wire.release(c.n.svc.name)
+		c.n.rt.wire.release(func(q Queue) bool { return q.Subscriber == c.n.svc.name })
 	}
-	c.broken = err
+	c.broken.Store(true)
 	c.n.setStopped(err)
 	c.n.rt.log.Error("subscriber stopped", "service", c.n.svc.name, "lane", c.k, "error", err)
 }
@@ -126,6 +147,30 @@ func (c *consumer) look(ctx context.Context) (bool, error) {
 // itself: no part of the log can be detached before it is recorded.
 const recordAfter = time.Minute
 
+// next is when there is something to do though nothing wakes the consumer.
+func (c *consumer) next() time.Time {
+	next := c.nextAside()
+	if c.n.share == nil {
+		return next
+	}
+	for _, s := range c.sources {
+		if s.feed == nil || s.reached == s.progress.Cursor {
+			continue
+		}
+		if at := s.recorded.Add(sharedRecordAfter); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+func (c *consumer) recordAfter() time.Duration {
+	if c.n.share != nil {
+		return sharedRecordAfter
+	}
+	return recordAfter
+}
+
 // fetch takes the next events of all source logs, as many as make a batch.
 func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 	w = &work{}
@@ -152,7 +197,7 @@ func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 		}
 		moved = moved || to != s.reached
 		s.reached = to
-		stale := to != s.progress.Cursor && c.n.rt.now().Sub(s.recorded) >= recordAfter
+		stale := to != s.progress.Cursor && c.n.rt.now().Sub(s.recorded) >= c.recordAfter()
 		if taken > 0 || last || stale || to.Tick-s.progress.Cursor.Tick >= int64(c.n.rt.cfg.RecordEvery) {
 			p := s.progress
 			p.N, p.Cursor, p.Note = p.N+1, to, nil

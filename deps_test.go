@@ -64,7 +64,7 @@ internal/telemetry -> otel, otel-sdk, prometheus
 internal/audit -> courante, pgx
 	# Who looks whether the contexts did right must not use their code: it would repeat their mistakes.
 
-app -> courante, postgres, gateway, schema, courantetest, internal/telemetry, pgx, huma, kong, yaml, term
+app -> courante, postgres, rabbitmq, gateway, schema, courantetest, internal/telemetry, internal/rabbitserver, pgx, huma, kong, yaml, term
 	# A program of anybody's domain: it wires the framework together, and knows no domain, so never the shop.
 
 cmd/courante/internal/replay -> shop, zstd

@@ -17,6 +17,23 @@ import (
 type town struct {
 	databases map[string]func() base // by service; each process has a handle of its own
 	broker    *memory.Broker
+	asked     counts // of the registry
+	shared    bool   // the processes of a service share its lanes
+}
+
+// counts counts by key.
+type counts struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (c *counts) add(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil {
+		c.of = map[string]int{}
+	}
+	c.of[key]++
 }
 
 // onEachTown runs the test on both stores. A database in memory has one receiver
@@ -47,13 +64,17 @@ type process struct {
 func (w *town) start(t *testing.T, service string, lanes int) *process {
 	t.Helper()
 	p := &process{domain: newDomain(), conn: w.broker.Connect()}
+	p.registry = func(_ context.Context, key, _ string) (string, error) {
+		w.asked.add(key)
+		return "licence " + key, nil
+	}
 	here, there := p.desk, p.hotel
 	if service == "hotel" {
 		here, there = there, here
 	}
 	b := w.databases[service]()
 	rt, err := courante.NewRuntime(courante.Config{
-		Database: b.db, Lanes: lanes, Broker: p.conn,
+		Database: b.db, Lanes: lanes, Broker: p.conn, Shared: w.shared,
 		Services: []courante.Mount{{Service: here, Store: b.store(service)}},
 		Foreign:  []courante.Foreign{{Service: there}},
 	})
@@ -139,4 +160,35 @@ func TestBrokerThatFailsLosesAndRepeatsNothing(t *testing.T) {
 			t.Errorf("rooms = %+v, %v; want %d free", r, err, 1000-rounds*each)
 		}
 	})
+}
+
+// Three processes of a service have its lanes among them, while processes leave
+// and come: each booking takes one room.
+func TestProcessesShareLanesWhileTheyComeAndGo(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "postgres", memory.BrokerConfig{})
+	w.shared = true
+	desk := w.start(t, "desk", 2)
+	hotels := []*process{w.start(t, "hotel", 4), w.start(t, "hotel", 4), w.start(t, "hotel", 4)}
+	hotels[0].doOpen(t, "ritz", 1000)
+	const rounds, each = 4, 60
+	for round := range rounds {
+		var load sync.WaitGroup
+		load.Go(func() { w.book(t, desk, fmt.Sprint("r", round, "-"), each) })
+		i := round % len(hotels)
+		hotels[i].stop()
+		hotels[i] = w.start(t, "hotel", 4)
+		load.Wait()
+	}
+	for round := range rounds {
+		w.wait(t, desk, fmt.Sprint("r", round, "-"), each)
+	}
+	// A process that leaves finishes what it has begun, so nobody asks again
+	// but for what was answered and not yet written when the next one took over.
+	if n := len(w.asked.of); n != rounds*each {
+		t.Errorf("the registry was asked for %d licences, want %d", n, rounds*each)
+	}
+	if r, _, err := hotels[0].rooms.Get(t.Context(), "ritz"); err != nil || r.Free != 1000-rounds*each {
+		t.Errorf("rooms = %+v, %v; want %d free", r, err, 1000-rounds*each)
+	}
 }

@@ -393,6 +393,13 @@ func (n *node) publish(s *source) {
 	n.places[s.progress.Lane] = at
 }
 
+// unpublish forgets how far a lane has come that is another process's now.
+func (n *node) unpublish(s *source) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.places, s.progress.Lane)
+}
+
 // reached reports whether the service has processed a log up to the place.
 func (n *node) reached(log string, to Cursor) bool {
 	n.mu.Lock()

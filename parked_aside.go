@@ -169,7 +169,7 @@ func (c *consumer) noteParked(ctx context.Context, w *work) {
 }
 
 // next is when there is something to do about what is set aside.
-func (c *consumer) next() time.Time {
+func (c *consumer) nextAside() time.Time {
 	if c.aside == nil || len(c.aside.keys) == 0 {
 		return time.Time{}
 	}

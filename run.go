@@ -54,7 +54,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	wg.Wait()
 	drained.Stop()
 	if rt.wire != nil {
-		rt.wire.release("")
+		rt.wire.release(func(Queue) bool { return true })
 	}
 	final, done := context.WithTimeout(context.WithoutCancel(ctx), rt.cfg.Drain)
 	defer done()
@@ -63,6 +63,14 @@ func (rt *Runtime) Run(ctx context.Context) error {
 			if err := n.agenda.checkpoint(final); err != nil {
 				rt.log.Warn("the agenda was not saved; the next start reads more of the log", "service", n.svc.name, "error", err)
 			}
+		}
+	}
+	for _, n := range rt.nodes {
+		if n.share == nil {
+			continue
+		}
+		if err := n.share.leave(final); err != nil {
+			rt.log.Warn("the lanes were not given back; other processes take them over in seconds", "service", n.svc.name, "error", err)
 		}
 	}
 	for _, r := range rt.relays {

@@ -46,6 +46,10 @@ type Config struct {
 	// does, and another one takes over when it is gone.
 	Relays []Store
 
+	// Shared is for services that other processes run too: the lanes of each are
+	// shared among them. Their stores have to be a [SharedStore].
+	Shared bool
+
 	// Lanes is how many lanes each service handles its deliveries with; default
 	// 2, enough to decide on one batch while another waits for its commit. A
 	// change begins a new lane epoch.
@@ -153,6 +157,7 @@ type node struct {
 	journeys  *journeys
 	consumers []*consumer
 	agenda    *agenda
+	share     *share // nil: it is not shared
 	followers []*follower
 	commands  commandQueue
 	reads     group[Key, State]
@@ -351,6 +356,9 @@ func (rt *Runtime) check() []error {
 		if s.node != nil {
 			problems = append(problems, fmt.Errorf("service %s: belongs to another runtime already", s.name))
 		}
+		if _, ok := m.Store.(SharedStore); rt.cfg.Shared && !ok {
+			problems = append(problems, fmt.Errorf("service %s: its store cannot be shared with other processes", s.name))
+		}
 		logs[s.name] = true
 		problems = append(problems, s.problems...)
 		for _, t := range s.emitted {
@@ -522,6 +530,10 @@ func (rt *Runtime) enlist() {
 			}
 		}
 		rt.enlistFollowers(n)
+		if store, ok := n.store.(SharedStore); ok && rt.cfg.Shared {
+			n.share = newShare(n, store)
+			n.share.actor = rt.actor("share "+n.svc.name, n.share.step, n.share.next)
+		}
 	}
 }
 

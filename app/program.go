@@ -30,6 +30,10 @@ type cli struct {
 	Globals
 
 	Up         upCommand         `cmd:"" group:"run" help:"Run everything in one process, on an embedded PostgreSQL."`
+	Serve      serveCommand      `cmd:"" group:"run" help:"Run services of a fleet, each in as many processes as you like."`
+	Fleet      fleetCommand      `cmd:"" group:"run" help:"Run every service in processes of its own on this machine, over RabbitMQ."`
+	Relay      relayCommand      `cmd:"" group:"run" help:"Send events of services to the broker, apart from them."`
+	Gateway    gatewayCommand    `cmd:"" group:"run" help:"Answer at one address for all services of a fleet."`
 	Migrate    migrateCommand    `cmd:"" group:"run" help:"Bring the database up to date before a new version starts, or say what that would do."`
 	Top        topCommand        `cmd:"" group:"look" help:"Watch the system live: what is wrong, rates, lags, sagas, the database."`
 	Events     eventsCommand     `cmd:"" group:"look" help:"Watch events, or look at one and what it led to."`

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/courante-dev/courante/gateway"
 	"github.com/courante-dev/courante/internal/telemetry"
 	"github.com/courante-dev/courante/postgres"
+	"github.com/courante-dev/courante/rabbitmq"
 )
 
 // system is everything in one process. Its parts are in the order of their
@@ -30,7 +32,11 @@ type system struct {
 	db       *postgres.Database
 	observed func() // ends the metrics of the database
 	env      *Env
-	mounts   []courante.Mount
+	role     *role
+	broker   *rabbitmq.Broker   // nil: none
+	mounts   []courante.Mount   // of the services that run here
+	foreign  []courante.Foreign // those that run elsewhere
+	relays   []courante.Store   // logs to relay, if it is not those of the mounts
 	parts    postgres.PartPolicy
 	runtime  *running
 	http     *http.Server
@@ -48,8 +54,8 @@ type running struct {
 
 // startSystem starts everything and returns when it answers requests. What was
 // started is stopped again when something fails.
-func startSystem(ctx context.Context, p *Program, c *upCommand) (_ *system, err error) {
-	s := &system{p: p, parts: c.policy(), served: make(chan error, 1)}
+func startSystem(ctx context.Context, p *Program, r *role) (_ *system, err error) {
+	s := &system{p: p, role: r, parts: r.parts.policy(), served: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stopQuietly(context.WithoutCancel(ctx)))
@@ -59,7 +65,7 @@ func startSystem(ctx context.Context, p *Program, c *upCommand) (_ *system, err 
 		p.Println("Starting " + p.app.Name + " " + version().Version)
 	}
 	// What can be wrong is found before what takes time.
-	if s.listener, err = listen(ctx, "listen", c.Listen); err != nil {
+	if s.listener, err = listen(ctx, "listen", r.listen); err != nil {
 		return nil, err
 	}
 	if s.dir, err = p.Globals.DataDir(); err != nil {
@@ -79,13 +85,16 @@ func startSystem(ctx context.Context, p *Program, c *upCommand) (_ *system, err 
 	if err != nil {
 		return nil, err
 	}
+	if s.broker, err = r.wires.open(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := s.run(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.serve(contexts); err != nil {
 		return nil, err
 	}
-	if err := s.debug(ctx, c.Debug); err != nil {
+	if err := s.debug(ctx, r.debug); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -125,6 +134,10 @@ func (s *system) openServer(ctx context.Context) (string, error) {
 		s.p.Step("PostgreSQL: the one of COURANTE_POSTGRES_URL")
 		return url, nil
 	}
+	if len(s.role.services)+len(s.role.relays) > 0 {
+		// Processes of a fleet share a server, which none of them owns.
+		return s.p.Globals.FindDatabase()
+	}
 	dir := filepath.Join(s.dir, "postgres")
 	s.p.Step("PostgreSQL: starting in %s", dir)
 	start := time.Now()
@@ -155,24 +168,60 @@ func (s *system) openContexts(ctx context.Context, url string) ([]Context, error
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range contexts {
+	here, elsewhere, err := s.role.choose(contexts)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range here {
 		store, err := s.db.Store(ctx, c.Service().Name())
 		if err != nil {
 			return nil, err
 		}
 		s.mounts = append(s.mounts, courante.Mount{Service: c.Service(), Store: store})
 	}
-	s.p.Step("database: %d logs, up to date after %s", len(s.mounts), Short(time.Since(start)))
-	return contexts, nil
+	if err := s.openElsewhere(ctx, elsewhere); err != nil {
+		return nil, err
+	}
+	s.p.Step("database: %d logs, up to date after %s", len(s.mounts)+len(s.relays), Short(time.Since(start)))
+	return here, nil
+}
+
+// openElsewhere opens what this process needs of services that run in others.
+func (s *system) openElsewhere(ctx context.Context, contexts []Context) error {
+	for _, c := range contexts {
+		f := courante.Foreign{Service: c.Service()}
+		relayed := contains(s.role.relays, f.Service.Name())
+		if relayed || !s.role.ownDatabase && len(s.role.relays) == 0 {
+			store, err := s.db.Store(ctx, f.Service.Name())
+			if err != nil {
+				return err
+			}
+			f.Store = store
+			if relayed {
+				s.relays = append(s.relays, store)
+				continue
+			}
+		}
+		s.foreign = append(s.foreign, f)
+	}
+	return nil
+}
+
+// everywhere are all services whose logs this process can read, on their stores.
+func (s *system) everywhere() []courante.Mount {
+	mounts := slices.Clone(s.mounts)
+	for _, f := range s.foreign {
+		if f.Store != nil {
+			mounts = append(mounts, courante.Mount{Service: f.Service, Store: f.Store})
+		}
+	}
+	return mounts
 }
 
 // run starts the runtime, which stops when it is told to and not when ctx
 // ends: requests that are under way then still need it.
 func (s *system) run(ctx context.Context) error {
-	rt, err := courante.NewRuntime(courante.Config{
-		Database: s.db, Services: s.mounts, Version: version().Version,
-		Logger: s.p.Log, Tracer: s.tel.Tracer, Meter: s.tel.Meter,
-	})
+	rt, err := courante.NewRuntime(s.role.config(s))
 	if err != nil {
 		return err
 	}
@@ -240,6 +289,7 @@ func (s *system) serve(contexts []Context) error {
 		Metrics: s.tel.Metrics(), Logger: s.p.Log, Tracer: s.tel.Tracer, Meter: s.tel.Meter,
 		Ready: []gateway.Check{
 			{Name: "database", Check: func(ctx context.Context) error { return s.db.Pool().Ping(ctx) }},
+			{Name: "broker", Check: s.checkBroker},
 			{Name: "lanes", Check: func(context.Context) error { return s.runtime.CheckLanes() }},
 			{Name: "ticker", Check: func(context.Context) error { return s.runtime.CheckTicker() }},
 		},
@@ -251,11 +301,19 @@ func (s *system) serve(contexts []Context) error {
 		c.Routes(gw.API())
 	}
 	for _, add := range s.env.routes {
-		add(gw.API(), s.mounts)
+		add(gw.API(), s.everywhere())
 	}
 	s.http = gw.Server(s.listener.Addr().String())
 	go func() { s.served <- s.http.Serve(gateway.Problems(s.listener)) }()
 	return nil
+}
+
+// checkBroker says whether the broker answers, if there is one.
+func (s *system) checkBroker(ctx context.Context) error {
+	if s.broker == nil {
+		return nil
+	}
+	return s.broker.Check(ctx)
 }
 
 // wait returns when ctx ends, or when a part fails for good.

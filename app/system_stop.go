@@ -50,6 +50,9 @@ func (s *system) stopWith(ctx context.Context, say func(string, ...any)) error {
 		s.runtime.cancel()
 		s.runtime.done.Wait()
 	}
+	if s.broker != nil {
+		s.broker.Close()
+	}
 	if s.env != nil {
 		for _, stop := range s.env.stops {
 			stop()

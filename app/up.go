@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -13,6 +15,7 @@ type upCommand struct {
 	Listen string       `default:"127.0.0.1:8080" placeholder:"HOST:PORT" env:"COURANTE_LISTEN" help:"Where to answer HTTP, by default ${default}; port 0 picks a free one (${env})."`
 	Debug  string       `name:"debug-listen" placeholder:"HOST:PORT" env:"COURANTE_DEBUG_LISTEN" help:"Where to answer Go's profiler, for people who may see everything; by default nowhere (${env})."`
 	Own    kong.Plugins `embed:""` // flags of the program's own
+	wires
 	parts
 }
 
@@ -42,10 +45,15 @@ type Ready struct {
 
 // Run runs the system until ctx ends.
 func (c *upCommand) Run(ctx context.Context, p *Program) error {
-	if err := errors.Join(p.checkOwn(), c.parts.check()); err != nil {
+	return p.runSystem(ctx, &role{listen: c.Listen, debug: c.Debug, wires: c.wires, parts: c.parts})
+}
+
+// runSystem runs what the role says until ctx ends.
+func (p *Program) runSystem(ctx context.Context, r *role) error {
+	if err := errors.Join(p.checkOwn(), r.parts.check()); err != nil {
 		return err
 	}
-	s, err := startSystem(ctx, p, c)
+	s, err := startSystem(ctx, p, r)
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Canceled // whoever ended it knows why it did not start
@@ -55,7 +63,11 @@ func (c *upCommand) Run(ctx context.Context, p *Program) error {
 	if p.Globals.JSON {
 		err = p.PrintJSON(s.ready())
 	} else {
-		_, err = fmt.Fprint(p.Stdout, p.own(s.welcome()))
+		text := s.welcome()
+		if len(r.services)+len(r.relays) > 0 {
+			text = fmt.Sprintf("\n%s is ready at %s\n", strings.Join(slices.Concat(r.services, r.relays), ", "), s.url())
+		}
+		_, err = fmt.Fprint(p.Stdout, p.own(text))
 	}
 	if err == nil {
 		err = s.wait(ctx)

@@ -38,7 +38,7 @@ func Main(m *testing.M) {
 		_ = os.RemoveAll(server.dir)
 	}
 	if rabbit.running != nil {
-		rabbit.running.remove()
+		rabbit.running.Remove()
 	}
 	os.Exit(code) //nolint:gocritic // the deferred cancel has nothing left to do
 }

@@ -185,6 +185,11 @@ func Open(ctx context.Context, config Config) (*Broker, error) {
 // Name implements [courante.Broker].
 func (*Broker) Name() string { return "rabbitmq" }
 
+// Check says whether RabbitMQ answers.
+func (b *Broker) Check(ctx context.Context) error {
+	return b.withChannel(ctx, func(*amqp.Channel) error { return nil })
+}
+
 // Close ends all consumption, gives back what was not acknowledged, and closes
 // the connections. Whoever is inside a method gets [courante.ErrClosed].
 func (b *Broker) Close() {

@@ -1,4 +1,4 @@
-package courantetest
+package rabbitserver
 
 import "syscall"
 

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package courantetest
+package rabbitserver
 
 import "syscall"
 
