@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help up build test race lint fmt bench clean
+.PHONY: help up fleet build test race lint fmt bench clean
 
 GOLANGCI_LINT_VERSION := v2.15.0
 # The version is part of the name, so that a new one is built when it changes.
@@ -10,6 +10,10 @@ help: ## list the targets
 
 up: build ## build and run everything in one process on an embedded PostgreSQL
 	bin/courante up
+
+fleet: build ## build and run every service as a process of its own, with RabbitMQ between them
+	@scripts/install-rabbitmq
+	bin/courante fleet
 
 build: ## build bin/courante
 	@scripts/need-go
@@ -34,6 +38,7 @@ fmt: ## format all Go files
 
 bench: ## the benchmarks, without the tests
 	@scripts/install-postgresql
+	@scripts/install-rabbitmq
 	go test -run='^$$' -bench=. -benchmem ./...
 
 clean: ## remove what was built, never data

@@ -37,7 +37,10 @@ postgres -> courante, pgx, otel, embedded-postgres
 rabbitmq -> courante, amqp
 	# As above: it knows the vocabulary and its own client.
 
-courantetest -> courante, memory, postgres, pgx
+internal/rabbitserver ->
+	# It runs a program of somebody else and knows nothing of what is sent through it.
+
+courantetest -> courante, memory, postgres, internal/rabbitserver, pgx
 	# Conformance suites and fixtures for tests: they run every implementation, and what ships does not import them, except to simulate itself.
 
 shop ->
