@@ -37,10 +37,13 @@ postgres -> courante, pgx, otel, embedded-postgres
 rabbitmq -> courante, amqp
 	# As above: it knows the vocabulary and its own client.
 
-internal/rabbitserver ->
-	# It runs a program of somebody else and knows nothing of what is sent through it.
+redis -> courante, rueidis, otel
+	# As above: it knows the vocabulary and its own client.
 
-courantetest -> courante, memory, postgres, internal/rabbitserver, pgx
+internal/rabbitserver, internal/redisserver ->
+	# They start what is installed on the machine, for a fleet and for tests, and know nothing of what it is used for.
+
+courantetest -> courante, memory, postgres, internal/rabbitserver, internal/redisserver, pgx
 	# Conformance suites and fixtures for tests: they run every implementation, and what ships does not import them, except to simulate itself.
 
 shop ->
@@ -67,7 +70,7 @@ internal/telemetry -> otel, otel-sdk, prometheus
 internal/audit -> courante, pgx
 	# Who looks whether the contexts did right must not use their code: it would repeat their mistakes.
 
-app -> courante, postgres, rabbitmq, gateway, schema, courantetest, internal/telemetry, internal/rabbitserver, pgx, huma, kong, yaml, term
+app -> courante, postgres, rabbitmq, redis, gateway, schema, courantetest, internal/telemetry, internal/rabbitserver, internal/redisserver, pgx, huma, kong, yaml, term
 	# A program of anybody's domain: it wires the framework together, and knows no domain, so never the shop.
 
 cmd/courante/internal/replay -> shop, zstd
@@ -102,6 +105,7 @@ var modules = map[string]string{
 	"github.com/klauspost/compress/zstd":         "zstd",
 	"github.com/alecthomas/kong":                 "kong",
 	"github.com/rabbitmq/amqp091-go":             "amqp",
+	"github.com/redis/rueidis":                   "rueidis",
 	"go.yaml.in/yaml/v3":                         "yaml",
 	"golang.org/x/term":                          "term",
 	"go.uber.org/goleak":                         "goleak",

@@ -46,6 +46,10 @@ type Config struct {
 	// does, and another one takes over when it is gone.
 	Relays []Store
 
+	// Cache keeps the documents of the services' collections near to their
+	// readers. Nil: they are made from the source of truth each time.
+	Cache Cache
+
 	// Shared is for services that other processes run too: the lanes of each are
 	// shared among them. Their stores have to be a [SharedStore].
 	Shared bool
@@ -159,6 +163,7 @@ type node struct {
 	agenda    *agenda
 	share     *share // nil: it is not shared
 	followers []*follower
+	carriers  []*carrier
 	commands  commandQueue
 	reads     group[Key, State]
 	locates   group[Token, error]
@@ -530,6 +535,7 @@ func (rt *Runtime) enlist() {
 			}
 		}
 		rt.enlistFollowers(n)
+		rt.enlistCarriers(n)
 		if store, ok := n.store.(SharedStore); ok && rt.cfg.Shared {
 			n.share = newShare(n, store)
 			n.share.actor = rt.actor("share "+n.svc.name, n.share.step, n.share.next)
@@ -602,6 +608,11 @@ func (rt *Runtime) grown(log string) {
 		}
 		if n.agenda != nil && n.svc.name == log {
 			n.agenda.actor.Wake()
+		}
+		for _, c := range n.carriers {
+			if n.svc.name == log {
+				c.actor.Wake()
+			}
 		}
 		for _, f := range n.followers {
 			if contains(f.logs, log) {

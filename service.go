@@ -32,6 +32,7 @@ type Service struct {
 
 	migrations  fs.FS
 	projections []Projection
+	collections []*Collection
 
 	problems []error
 	node     *node // set by NewRuntime

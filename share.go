@@ -80,6 +80,9 @@ func (s *share) names() (names []string) {
 	if s.n.agenda != nil {
 		names = append(names, agendaName)
 	}
+	for _, c := range s.n.carriers {
+		names = append(names, c.name())
+	}
 	return names
 }
 
@@ -123,6 +126,9 @@ func (s *share) step(ctx context.Context) (bool, error) {
 		s.n.wakeConsumers()
 		if s.n.agenda != nil {
 			s.n.agenda.actor.Wake()
+		}
+		for _, c := range s.n.carriers {
+			c.actor.Wake()
 		}
 	}
 	return false, nil

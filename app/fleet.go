@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/courante-dev/courante/internal/rabbitserver"
+	"github.com/courante-dev/courante/internal/redisserver"
 	"github.com/courante-dev/courante/postgres"
 )
 
@@ -23,11 +24,12 @@ type fleetCommand struct {
 	Listen    string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" env:"COURANTE_LISTEN" help:"Where the gateway answers, by default ${default} (${env})."`
 	Instances int      `default:"1" placeholder:"N" help:"Processes of each service, by default ${default}."`
 	RabbitMQ  []string `name:"rabbitmq" sep:"," placeholder:"URL" env:"COURANTE_RABBITMQ_URL" help:"RabbitMQ to use; by default one is started from what is installed here (${env})."`
+	Redis     []string `sep:"," placeholder:"URL" env:"COURANTE_REDIS" help:"Redis to use; by default one is started if it is installed here (${env})."`
 }
 
 // Help teaches by example.
 func (fleetCommand) Help() string {
-	return `Starts each service as processes of its own on this machine, a PostgreSQL and a RabbitMQ between them, and a gateway in front: the system as it runs on many machines, to try and to break. Processes that end are started again. What it prints first are the ids, so that you can kill one and see what happens.
+	return `Starts each service as processes of its own on this machine, a PostgreSQL, a RabbitMQ and a Redis between them, and a gateway in front: the system as it runs on many machines, to try and to break. Processes that end are started again. What it prints first are the ids, so that you can kill one and see what happens.
 
 The settings of the services, such as deadlines, come from the environment.
 
@@ -43,7 +45,7 @@ func (c *fleetCommand) Run(ctx context.Context, p *Program) error {
 	if c.Instances < 1 || c.Instances > 16 {
 		return UsageError{fmt.Errorf("--instances %d: want 1 to 16", c.Instances)}
 	}
-	f, err := p.StartFleet(ctx, FleetConfig{Listen: c.Listen, Instances: c.Instances, RabbitMQ: c.RabbitMQ})
+	f, err := p.StartFleet(ctx, FleetConfig{Listen: c.Listen, Instances: c.Instances, RabbitMQ: c.RabbitMQ, Redis: c.Redis})
 	if err != nil {
 		return err
 	}
@@ -77,6 +79,7 @@ type FleetConfig struct {
 	Listen    string   // where its gateway answers
 	Instances int      // processes of each service
 	RabbitMQ  []string // URLs; none: one is started
+	Redis     []string // URLs; none: one is started, if it is installed
 }
 
 // Fleet are the services of a program as processes on this machine.
@@ -84,6 +87,7 @@ type Fleet struct {
 	p         *Program
 	server    *postgres.Server
 	rabbit    *rabbitserver.Server // nil if it is somebody else's
+	redis     *redisserver.Server  // the same, or if there is none
 	env       []string
 	processes []*Process
 	gateway   *Process
@@ -110,7 +114,15 @@ func (p *Program) StartFleet(ctx context.Context, c FleetConfig) (_ *Fleet, err 
 		}
 		c.RabbitMQ = []string{f.rabbit.URL()}
 	}
-	f.env = append(os.Environ(), "COURANTE_POSTGRES_URL="+url, "COURANTE_RABBITMQ_URL="+strings.Join(c.RabbitMQ, ","),
+	if len(c.Redis) == 0 {
+		if err := f.startRedis(); err != nil {
+			return nil, err
+		}
+		if f.redis != nil {
+			c.Redis = []string{f.redis.URL()}
+		}
+	}
+	f.env = append(os.Environ(), "COURANTE_REDIS="+strings.Join(c.Redis, ","), "COURANTE_POSTGRES_URL="+url, "COURANTE_RABBITMQ_URL="+strings.Join(c.RabbitMQ, ","),
 		"COURANTE_DATA="+p.Globals.Data, "COURANTE_LISTEN=127.0.0.1:0")
 	program, err := os.Executable()
 	if err != nil {
@@ -197,6 +209,26 @@ func (f *Fleet) startRabbit() (err error) {
 	return nil
 }
 
+// startRedis starts a Redis, if it is installed: a fleet does without.
+func (f *Fleet) startRedis() (err error) {
+	dir, err := f.p.Globals.DataDir()
+	if err != nil {
+		return err
+	}
+	if f.redis, err = redisserver.New(filepath.Join(dir, "redis")); errors.Is(err, exec.ErrNotFound) {
+		f.p.Step("Redis: not installed, so reads go to PostgreSQL (Debian, Ubuntu: apt-get install redis-server)")
+		return nil
+	}
+	if err == nil {
+		err = f.redis.Start()
+	}
+	if err != nil {
+		return fmt.Errorf("start Redis: %w", err)
+	}
+	f.p.Step("Redis: ready at %s", f.redis.URL())
+	return nil
+}
+
 // URL is where the gateway answers.
 func (f *Fleet) URL() string { return f.gateway.URL() }
 
@@ -223,6 +255,9 @@ func (f *Fleet) Stop() {
 	all.Wait()
 	if f.rabbit != nil {
 		f.rabbit.Stop()
+	}
+	if f.redis != nil {
+		f.redis.Stop()
 	}
 	if f.server != nil {
 		if err := removeConnection(f.p.Globals.Data); err != nil {

@@ -40,6 +40,7 @@ type role struct {
 	shared        bool     // other processes do the same
 	ownDatabase   bool     // the other services' logs are in other databases
 	wires         wires
+	caching       caching
 	parts         parts
 }
 
@@ -50,6 +51,7 @@ type serveCommand struct {
 	OwnDatabase bool         `env:"COURANTE_OWN_DATABASE" help:"The database holds these services alone; the others are reached over the broker only (${env})."`
 	Own         kong.Plugins `embed:""` // flags of the program's own
 	wires
+	caching
 	parts
 }
 
@@ -60,7 +62,7 @@ func (serveCommand) Help() string {
 Examples:
 
   courante serve CONTEXT --postgres-url postgres://me@db/main --rabbitmq amqp://mq
-  courante serve CONTEXT OTHER --listen 0.0.0.0:8081
+  courante serve CONTEXT OTHER --listen 0.0.0.0:8081 --redis redis://cache
   courante gateway CONTEXT=http://10.0.0.1:8081,http://10.0.0.2:8081   # one address for all
 
 /readyz tells what is missing. With --json, one line on standard output says when it is ready, and where.`
@@ -72,7 +74,7 @@ func (c *serveCommand) Run(ctx context.Context, p *Program) error {
 		return UsageError{fmt.Errorf("--own-database needs --rabbitmq: nothing else brings the events of services in other databases")}
 	}
 	return p.runSystem(ctx, &role{
-		listen: c.Listen, debug: c.Debug, services: c.Contexts, shared: true, ownDatabase: c.OwnDatabase, wires: c.wires, parts: c.parts,
+		listen: c.Listen, debug: c.Debug, services: c.Contexts, shared: true, ownDatabase: c.OwnDatabase, wires: c.wires, caching: c.caching, parts: c.parts,
 	})
 }
 
@@ -127,6 +129,9 @@ func (r *role) config(s *system) courante.Config {
 	}
 	if s.broker != nil {
 		c.Broker, c.Relays = s.broker, s.relays
+	}
+	if s.cache != nil {
+		c.Cache = s.cache
 	}
 	return c
 }

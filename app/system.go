@@ -18,6 +18,7 @@ import (
 	"github.com/courante-dev/courante/internal/telemetry"
 	"github.com/courante-dev/courante/postgres"
 	"github.com/courante-dev/courante/rabbitmq"
+	"github.com/courante-dev/courante/redis"
 )
 
 // system is everything in one process. Its parts are in the order of their
@@ -34,6 +35,7 @@ type system struct {
 	env      *Env
 	role     *role
 	broker   *rabbitmq.Broker   // nil: none
+	cache    *redis.Client      // nil: none
 	mounts   []courante.Mount   // of the services that run here
 	foreign  []courante.Foreign // those that run elsewhere
 	relays   []courante.Store   // logs to relay, if it is not those of the mounts
@@ -86,6 +88,9 @@ func startSystem(ctx context.Context, p *Program, r *role) (_ *system, err error
 		return nil, err
 	}
 	if s.broker, err = r.wires.open(ctx, p); err != nil {
+		return nil, err
+	}
+	if s.cache, err = r.caching.open(p, s.tel); err != nil {
 		return nil, err
 	}
 	if err := s.run(ctx); err != nil {
@@ -290,6 +295,7 @@ func (s *system) serve(contexts []Context) error {
 		Ready: []gateway.Check{
 			{Name: "database", Check: func(ctx context.Context) error { return s.db.Pool().Ping(ctx) }},
 			{Name: "broker", Check: s.checkBroker},
+			{Name: "cache", Check: s.checkCache, Optional: true},
 			{Name: "lanes", Check: func(context.Context) error { return s.runtime.CheckLanes() }},
 			{Name: "ticker", Check: func(context.Context) error { return s.runtime.CheckTicker() }},
 		},

@@ -53,6 +53,9 @@ func (s *system) stopWith(ctx context.Context, say func(string, ...any)) error {
 	if s.broker != nil {
 		s.broker.Close()
 	}
+	if s.cache != nil {
+		s.cache.Close()
+	}
 	if s.env != nil {
 		for _, stop := range s.env.stops {
 			stop()

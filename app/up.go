@@ -16,6 +16,7 @@ type upCommand struct {
 	Debug  string       `name:"debug-listen" placeholder:"HOST:PORT" env:"COURANTE_DEBUG_LISTEN" help:"Where to answer Go's profiler, for people who may see everything; by default nowhere (${env})."`
 	Own    kong.Plugins `embed:""` // flags of the program's own
 	wires
+	caching
 	parts
 }
 
@@ -45,7 +46,7 @@ type Ready struct {
 
 // Run runs the system until ctx ends.
 func (c *upCommand) Run(ctx context.Context, p *Program) error {
-	return p.runSystem(ctx, &role{listen: c.Listen, debug: c.Debug, wires: c.wires, parts: c.parts})
+	return p.runSystem(ctx, &role{listen: c.Listen, debug: c.Debug, wires: c.wires, caching: c.caching, parts: c.parts})
 }
 
 // runSystem runs what the role says until ctx ends.

@@ -48,6 +48,10 @@ type Config struct {
 type Check struct {
 	Name  string
 	Check func(ctx context.Context) error
+
+	// Optional is for what the instance does without if it has to: then it is
+	// slower, and still takes traffic.
+	Optional bool
 }
 
 func (c *Config) setDefaults() {

@@ -131,7 +131,7 @@ func (g *Gateway) health(w http.ResponseWriter, _ *http.Request) {
 // readiness is the answer of /readyz.
 type readiness struct {
 	Ready  bool              `json:"ready"`
-	Checks map[string]string `json:"checks"` // by name: "ok", or what is missing
+	Checks map[string]string `json:"checks"` // by name: "ok", or what is missing; "degraded: " and what, if it does without
 }
 
 // patience is how long a check may take: an orchestrator asks every few seconds.
@@ -141,31 +141,34 @@ func (g *Gateway) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	type result struct {
-		name string
-		err  error
+		n   int
+		err error
 	}
 	results := make(chan result, len(g.cfg.Ready))
-	for _, c := range g.cfg.Ready {
-		go func() { results <- result{c.Name, c.Check(ctx)} }()
-	}
-	answer := readiness{Ready: true, Checks: map[string]string{}}
-	for _, c := range g.cfg.Ready {
-		answer.Checks[c.Name] = "no answer within " + patience.String()
+	states := make([]string, len(g.cfg.Ready))
+	for i, c := range g.cfg.Ready {
+		states[i] = "no answer within " + patience.String()
+		go func() { results <- result{i, c.Check(ctx)} }()
 	}
 	for range g.cfg.Ready {
 		select {
 		case res := <-results:
-			if answer.Checks[res.name] = "ok"; res.err != nil {
-				answer.Checks[res.name] = res.err.Error()
+			if states[res.n] = "ok"; res.err != nil {
+				states[res.n] = res.err.Error()
 			}
 		case <-ctx.Done():
 		}
 	}
-	status := http.StatusOK
-	for _, state := range answer.Checks {
-		if state != "ok" {
+	answer, status := readiness{Ready: true, Checks: map[string]string{}}, http.StatusOK
+	for i, c := range g.cfg.Ready {
+		switch {
+		case states[i] == "ok":
+		case c.Optional:
+			states[i] = "degraded: " + states[i]
+		default:
 			answer.Ready, status = false, http.StatusServiceUnavailable
 		}
+		answer.Checks[c.Name] = states[i]
 	}
 	if !answer.Ready {
 		note(r.Context(), status, []error{errors.New("not ready")})

@@ -2,6 +2,7 @@ package ordering
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -68,18 +69,22 @@ type getOrderRequest struct {
 	Wait  int    `header:"Courante-Wait" default:"1000" minimum:"0" maximum:"30000" doc:"Milliseconds to wait for that"`
 }
 
-type getOrderResponse struct{ Body Order }
+type getOrderResponse struct{ Body orderJSON }
+
+// orderJSON is an Order that was made JSON before, perhaps by another process.
+type orderJSON struct{ json.RawMessage }
+
+// Schema is that of an Order.
+func (orderJSON) Schema(r huma.Registry) *huma.Schema {
+	return r.Schema(reflect.TypeFor[Order](), true, "")
+}
 
 func (c *Context) getOrder(ctx context.Context, r *getOrderRequest) (*getOrderResponse, error) {
-	res := &getOrderResponse{}
-	err := c.svc.Read(ctx, r.Token, time.Duration(r.Wait)*time.Millisecond, func() (err error) {
-		res.Body, err = c.Order(ctx, r.ID)
-		return err
-	})
+	d, err := c.views.Get(ctx, r.ID, r.Token, time.Duration(r.Wait)*time.Millisecond)
 	if err != nil {
 		return nil, err
 	}
-	return res, nil
+	return &getOrderResponse{orderJSON{d.Data}}, nil
 }
 
 type postCancelRequest struct {

@@ -28,6 +28,7 @@ type Context struct {
 	svc      *courante.Service
 	cfg      Config
 	orders   *courante.Entity[order]
+	views    *courante.Collection // of orders
 	returns  *courante.Entity[goodsReturn]
 	place    *courante.Command
 	cancel   *courante.Command
@@ -46,6 +47,7 @@ func New(cfg Config) *Context {
 	c.svc.Emits(courante.Bulk, shop.OrderReturned{})
 	c.svc.Emits(courante.Private, returnOpened{}, goodsBack{}, moneyBack{}, returnClosed{})
 	c.orders = courante.Sourced(c.svc, orderCategory, evolutions()...)
+	c.views = courante.NewCollection(c.orders, "order", 1, orderDocument)
 	c.returns = courante.Sourced(c.svc, "return", returnEvolutions()...)
 	c.svc.Tables(migrations())
 	c.svc.Project(orderList())

@@ -46,6 +46,15 @@ func (c *Context) Order(ctx context.Context, id string) (Order, error) {
 	if err != nil {
 		return Order{}, err
 	}
+	return orderView(id, state, history)
+}
+
+// orderDocument is the order's document, whose readers need no Order but its JSON.
+func orderDocument(id string, state order, history []courante.Event) (any, error) {
+	return orderView(id, state, history)
+}
+
+func orderView(id string, state order, history []courante.Event) (Order, error) {
 	view := Order{
 		OrderID: id, CustomerID: state.CustomerID, Status: state.status(), Version: int64(len(history)),
 		Currency: state.Total.Currency, Total: state.Total, CancelReason: state.Reason,

@@ -1,0 +1,135 @@
+//go:build unix
+
+// Package redisserver runs a Redis that is installed on the machine, on a port
+// and in a folder of its own. It keeps nothing over a restart: what is in it can
+// be had again.
+package redisserver
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Server is one Redis. It is used by one goroutine.
+type Server struct {
+	path, dir string
+	port      int
+	cmd       *exec.Cmd
+	exited    <-chan struct{}
+}
+
+// New prepares a server that works in the folder.
+func New(dir string) (*Server, error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return &Server{path: path, dir: dir, port: l.Addr().(*net.TCPAddr).Port}, os.MkdirAll(dir, 0o755)
+}
+
+// URL is the server's address, the same after a restart.
+func (s *Server) URL() string { return "redis://" + s.Address() }
+
+// Address is host and port.
+func (s *Server) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// PID is the server's process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Start returns when the server answers.
+func (s *Server) Start() error {
+	s.cmd = exec.Command(s.path, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port),
+		"--dir", s.dir, "--save", "", "--appendonly", "no")
+	var out bytes.Buffer
+	s.cmd.Stdout, s.cmd.Stderr = &out, &out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endWithParent(s.cmd.SysProcAttr)
+	started, exited := make(chan error), make(chan struct{})
+	go func() {
+		// The kernel takes the end of the thread that started it for ours.
+		runtime.LockOSThread()
+		err := s.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = s.cmd.Wait()
+			close(exited)
+		}
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	s.exited = exited
+	deadline := time.After(20 * time.Second)
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for !s.answers() {
+		select {
+		case <-s.exited:
+			return fmt.Errorf("Redis ended: %s", out.String())
+		case <-deadline:
+			s.Kill()
+			return fmt.Errorf("Redis does not answer: %s", out.String())
+		case <-poll.C:
+		}
+	}
+	return nil
+}
+
+func (s *Server) answers() bool {
+	conn, err := net.DialTimeout("tcp", s.Address(), time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
+	_, _ = conn.Write([]byte("PING\r\n"))
+	answer := make([]byte, 5)
+	n, _ := conn.Read(answer)
+	return string(answer[:n]) == "+PONG"
+}
+
+// Kill ends the server as a power cut does.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.exited
+}
+
+// Pause stops the server in its tracks, with its connections open.
+func (s *Server) Pause() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets it go on.
+func (s *Server) Resume() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Stop ends the server in order.
+func (s *Server) Stop() {
+	if s.exited == nil {
+		return
+	}
+	s.Resume()
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.exited:
+	case <-time.After(5 * time.Second):
+		s.Kill()
+	}
+}
+
+// Remove ends the server and deletes its folder.
+func (s *Server) Remove() {
+	if s.exited != nil {
+		s.Kill()
+	}
+	_ = os.RemoveAll(s.dir)
+}

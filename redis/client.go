@@ -1,0 +1,157 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/courante-dev/courante"
+	"github.com/redis/rueidis"
+)
+
+// Client is a process's access to Redis.
+type Client struct {
+	config  Config
+	options rueidis.ClientOption
+	log     *slog.Logger
+	metrics *metrics
+	flights flights
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	conn     atomic.Pointer[rueidis.Client] // nil: not connected yet
+	failures atomic.Int32                   // reads in a row that Redis did not answer
+	why      atomic.Pointer[error]          // what the last question of our own failed with; nil: it did not
+
+	mu     sync.Mutex // guards what follows
+	leaves map[string]*leave
+}
+
+var _ courante.Cache = (*Client)(nil)
+
+// openFailures is after how many reads in a row that fail all others go to the
+// source of truth at once.
+const openFailures = 3
+
+// askEvery is how often the client asks by itself how things stand: what readers
+// may use, and whether Redis answers.
+const askEvery = 250 * time.Millisecond
+
+// Open returns a client. A Redis that does not answer is no error, since a
+// program has to be able to start, and runs, without it.
+func Open(config Config) (*Client, error) {
+	config.setDefaults()
+	if err := config.check(); err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	c := &Client{config: config, log: config.Logger, leaves: map[string]*leave{}}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	var err error
+	if c.options, err = c.config.options(); err != nil {
+		return nil, errors.New("redis: the addresses cannot be used together")
+	}
+	if c.metrics, err = newMetrics(c); err != nil {
+		return nil, err
+	}
+	c.ask()
+	c.running.Go(c.watch)
+	return c, nil
+}
+
+// Close ends the client. Nothing of it may be used after that.
+func (c *Client) Close() {
+	c.cancel()
+	c.running.Wait()
+	c.flights.wait()
+	c.metrics.stop()
+	if conn := c.conn.Load(); conn != nil {
+		(*conn).Close()
+	}
+}
+
+// Check says why reads go to the source of truth; nil if they do not.
+func (c *Client) Check(context.Context) error {
+	if why := c.why.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// errNotConnected is what a client says that never reached Redis.
+var errNotConnected = errors.New("redis: not connected")
+
+// connection is nil as long as Redis was never reached.
+func (c *Client) connection() (rueidis.Client, error) {
+	if conn := c.conn.Load(); conn != nil {
+		return *conn, nil
+	}
+	return nil, errNotConnected
+}
+
+// open reports whether the breaker is open: Redis is not asked for readers.
+func (c *Client) open() bool { return c.failures.Load() >= openFailures || c.conn.Load() == nil }
+
+// watch asks until the client is closed. It alone closes the breaker, so no
+// reader waits to find out.
+func (c *Client) watch() {
+	poll := time.NewTicker(askEvery)
+	defer poll.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-poll.C:
+			c.ask()
+		}
+	}
+}
+
+// ask finds out whether Redis answers in time, and what readers may use.
+func (c *Client) ask() {
+	err := c.connect()
+	if err == nil {
+		err = c.askLeaves()
+	}
+	if c.ctx.Err() != nil {
+		return
+	}
+	before := c.why.Load()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("redis: %w", err)
+		c.why.Store(&err)
+		if before == nil {
+			c.log.Warn("Redis does not answer; reads go to the source of truth", "error", err)
+		}
+	default:
+		c.failures.Store(0)
+		c.why.Store(nil)
+		if before != nil {
+			c.log.Info("Redis answers again")
+		}
+	}
+}
+
+func (c *Client) connect() error {
+	if c.conn.Load() != nil {
+		return nil
+	}
+	conn, err := rueidis.NewClient(c.options)
+	if err != nil {
+		return err
+	}
+	c.conn.Store(&conn)
+	return nil
+}
+
+// failed counts a read that Redis did not answer.
+func (c *Client) failed(err error) {
+	if c.failures.Add(1) == openFailures {
+		c.log.Warn("reads leave Redis out until it answers in time", "error", err)
+	}
+}
