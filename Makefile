@@ -11,8 +11,9 @@ help: ## list the targets
 up: build ## build and run everything in one process on an embedded PostgreSQL
 	bin/courante up
 
-fleet: build ## build and run every service as a process of its own, with RabbitMQ between them
+fleet: build ## build and run every service as a process of its own, with RabbitMQ and Redis
 	@scripts/install-rabbitmq
+	@scripts/install-redis
 	bin/courante fleet
 
 build: ## build bin/courante
@@ -39,6 +40,7 @@ fmt: ## format all Go files
 bench: ## the benchmarks, without the tests
 	@scripts/install-postgresql
 	@scripts/install-rabbitmq
+	@scripts/install-redis
 	go test -run='^$$' -bench=. -benchmem ./...
 
 clean: ## remove what was built, never data

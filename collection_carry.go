@@ -103,8 +103,11 @@ func (c *carrier) step(ctx context.Context) (worked bool, err error) {
 
 // next is when there is something to do without a wake-up.
 func (c *carrier) next() time.Time {
-	if c.n.rt.now().Before(c.standby) {
+	switch {
+	case c.n.rt.now().Before(c.standby):
 		return c.standby
+	case !c.opened: // it is another process's; a lease that comes wakes us
+		return time.Time{}
 	}
 	return c.checked.Add(leaveEvery)
 }

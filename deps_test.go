@@ -40,9 +40,6 @@ rabbitmq -> courante, amqp
 redis -> courante, rueidis, otel
 	# As above: it knows the vocabulary and its own client.
 
-internal/rabbitserver, internal/redisserver ->
-	# They start what is installed on the machine, for a fleet and for tests, and know nothing of what it is used for.
-
 courantetest -> courante, memory, postgres, internal/rabbitserver, internal/redisserver, pgx
 	# Conformance suites and fixtures for tests: they run every implementation, and what ships does not import them, except to simulate itself.
 
@@ -63,6 +60,9 @@ schema -> courante
 
 gateway -> courante, huma, otel
 	# The edge carries manners, not business: it knows the vocabulary's errors and no context.
+
+internal/rabbitserver, internal/redisserver ->
+	# They start what is installed on the machine, for a fleet and for tests, and know nothing of what it is used for.
 
 internal/telemetry -> otel, otel-sdk, prometheus
 	# One place sets telemetry up, so that nothing else depends on the SDK and its exporters.

@@ -15,7 +15,7 @@ type caching struct {
 	RedisPasswordFile string   `name:"redis-password-file" placeholder:"FILE" env:"COURANTE_REDIS_PASSWORD_FILE" help:"File with the password; it is read again for each connection (${env})."`
 }
 
-// openCache connects to Redis; nil without one.
+// open connects to Redis; nil without one.
 func (c *caching) open(p *Program, tel *telemetry.Telemetry) (*redis.Client, error) {
 	if len(c.Redis) == 0 {
 		return nil, nil

@@ -86,23 +86,24 @@ func (c *Client) askLeaves() error {
 		questions = append(questions, conn.B().Get().Key(key).Build(), conn.B().Pttl().Key(key).Build())
 	}
 	answers := conn.DoMulti(ctx, questions...)
-	var errs []error
 	for i, l := range list {
 		generation, err := answers[2*i].AsInt64()
 		if rueidis.IsRedisNil(err) {
 			l.current.Store(nil)
 			continue
 		}
-		left, err2 := answers[2*i+1].AsInt64()
-		if err := errors.Join(err, err2); err != nil || left <= 0 {
-			errs = append(errs, err)
-			continue
+		if err != nil {
+			return err // of one answer: the others say the same
+		}
+		left, err := answers[2*i+1].AsInt64()
+		if err != nil || left <= 0 {
+			return err
 		}
 		l.current.Store(&usable{
 			keys: c.documents(l.collection, generation), until: asked.Add(time.Duration(left) * time.Millisecond),
 		})
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Mark returns how far the collection was carried on; see [courante.Cache].

@@ -103,7 +103,9 @@ func startNotes(t testing.TB, db *database, config redis.Config) *notes {
 }
 
 // database is one that several processes are on.
-type database struct{ open func(t testing.TB) (courante.Database, courante.Store) }
+type database struct {
+	open func(t testing.TB) (courante.Database, courante.Store)
+}
 
 func newDatabase(t testing.TB) *database {
 	config := courantetest.PostgresConfig(t)
