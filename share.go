@@ -81,7 +81,10 @@ func (s *share) names() (names []string) {
 		names = append(names, agendaName)
 	}
 	for _, c := range s.n.carriers {
-		names = append(names, c.name())
+		// Who cannot reach the cache leaves it to others, who perhaps can.
+		if c.actor.errs.Load() < pausedAfter {
+			names = append(names, c.name())
+		}
 	}
 	return names
 }

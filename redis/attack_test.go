@@ -84,14 +84,36 @@ type load struct {
 	stop      context.CancelFunc
 	running   sync.WaitGroup
 	errs      chan error
-	written   [20]atomic.Pointer[written]
+	written   [20]written
 }
 
 // written is how far a note has come, and when.
 type written struct {
-	n      int64
-	at     time.Time
-	before *written // nil if it is longer ago than anybody may be behind
+	mu      sync.Mutex // guards history
+	history []wrote
+}
+
+type wrote struct {
+	n  int64
+	at time.Time
+}
+
+func (w *written) add(n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.history = append(w.history, wrote{n, time.Now()})
+}
+
+// least is what had been written last at the moment, 0 if nothing.
+func (w *written) least(at time.Time) (n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, h := range w.history {
+		if h.at.Before(at) {
+			n = h.n
+		}
+	}
+	return n
 }
 
 // oldest is how old what a reader gets may be: the leave, and what machines that
@@ -103,7 +125,7 @@ func startLoad(t *testing.T, processes ...*notes) *load {
 	l := &load{processes: processes, stop: cancel, errs: make(chan error, 100)}
 	for i := range l.written {
 		mustSet(t, processes[0], l.id(i), "first")
-		l.written[i].Store(&written{n: 1, at: time.Now()})
+		l.written[i].add(1)
 		// Each note has one writer, so that it is known what was written last.
 		l.running.Go(func() { l.write(ctx, i) })
 	}
@@ -136,13 +158,7 @@ func (l *load) write(ctx context.Context, i int) {
 		p := l.processes[rand.IntN(len(l.processes))]
 		n, token, err := p.set(ctx, l.id(i), "text")
 		if err == nil {
-			now := &written{n: n, at: time.Now(), before: l.written[i].Load()}
-			for w := now; w != nil; w = w.before {
-				if time.Since(w.at) > oldest {
-					w.before = nil
-				}
-			}
-			l.written[i].Store(now)
+			l.written[i].add(n)
 			// Read elsewhere than it was written.
 			var got noted
 			if got, err = l.processes[rand.IntN(len(l.processes))].read(ctx, l.id(i), token); err == nil && got.N < n {
@@ -162,13 +178,7 @@ func (l *load) read(ctx context.Context, p *notes) {
 		<-pace.C
 		i := rand.IntN(len(l.written))
 		start := time.Now()
-		least := int64(0)
-		for w := l.written[i].Load(); w != nil; w = w.before {
-			if start.Sub(w.at) > oldest {
-				least = w.n
-				break
-			}
-		}
+		least := l.written[i].least(start.Add(-oldest))
 		got, err := p.read(ctx, l.id(i), "")
 		took := time.Since(start)
 		switch {
@@ -237,7 +247,7 @@ func (l *load) end(t *testing.T) {
 		t.Errorf("the slowest of %d reads took %s", l.reads.Load(), slowest)
 	}
 	for i := range l.written {
-		last := l.written[i].Load().n
+		last := l.written[i].least(time.Now())
 		for _, p := range l.processes {
 			until(t, "all see what was written last", func() bool {
 				got, err := p.read(t.Context(), l.id(i), "")
@@ -273,6 +283,7 @@ func control(t testing.TB, server *courantetest.Redis, args ...string) {
 type slowLine struct {
 	address string
 	delay   atomic.Int64 // of what the server says
+	end     func()       // for good
 
 	mu    sync.Mutex // guards conns
 	conns []net.Conn
@@ -284,7 +295,8 @@ func newSlowLine(t *testing.T, to string) *slowLine {
 		t.Fatal(err)
 	}
 	s := &slowLine{address: l.Addr().String()}
-	t.Cleanup(func() { l.Close(); s.cut() })
+	s.end = func() { l.Close(); s.cut() }
+	t.Cleanup(s.end)
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -408,4 +420,23 @@ func TestAMissIsLoadedOnce(t *testing.T) {
 	if n := loads.Load(); n != 1 {
 		t.Errorf("it was made %d times", n)
 	}
+}
+
+// A process that cannot reach Redis leaves it to one that can to carry the
+// collection on.
+func TestWhoCannotReachRedisDoesNotCarry(t *testing.T) {
+	t.Parallel()
+	server := courantetest.StartRedis(t)
+	db := newDatabase(t)
+	line := newSlowLine(t, server.Address())
+	cut := startNotes(t, db, redis.Config{URLs: []string{"redis://" + line.address}})
+	mustSet(t, cut, "a", "first")
+	cut.warm(t, "a") // it carries
+	line.end()
+	near := startNotes(t, db, redis.Config{URLs: []string{server.URL()}})
+	mustSet(t, near, "a", "second")
+	until(t, "the other process carries", func() bool {
+		got, err := near.read(t.Context(), "a", "")
+		return err == nil && got.Text == "second" && near.reads(t)["l1"] > 0
+	})
 }

@@ -77,10 +77,10 @@ func (s *Server) Start() error {
 	for !s.answers() {
 		select {
 		case <-s.exited:
-			return fmt.Errorf("Redis ended: %s", out.String())
+			return fmt.Errorf("redis-server ended: %s", out.String())
 		case <-deadline:
 			s.Kill()
-			return fmt.Errorf("Redis does not answer: %s", out.String())
+			return fmt.Errorf("redis-server does not answer: %s", out.String())
 		case <-poll.C:
 		}
 	}
