@@ -80,6 +80,7 @@ type FleetConfig struct {
 	Instances int      // processes of each service
 	RabbitMQ  []string // URLs; none: one is started
 	Redis     []string // URLs; none: one is started, if it is installed
+	Logs      string   // folder for a file of each process's log; none: they go to standard error
 }
 
 // Fleet are the services of a program as processes on this machine.
@@ -89,6 +90,7 @@ type Fleet struct {
 	rabbit    *rabbitserver.Server // nil if it is somebody else's
 	redis     *redisserver.Server  // the same, or if there is none
 	env       []string
+	logs      string
 	processes []*Process
 	gateway   *Process
 	watching  sync.WaitGroup
@@ -98,7 +100,7 @@ type Fleet struct {
 // StartFleet starts the services and returns when all of them answer.
 func (p *Program) StartFleet(ctx context.Context, c FleetConfig) (_ *Fleet, err error) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &Fleet{p: p, cancel: cancel}
+	f := &Fleet{p: p, logs: c.Logs, cancel: cancel}
 	defer func() {
 		if err != nil {
 			f.Stop()
@@ -238,19 +240,37 @@ func (f *Fleet) Processes() []*Process { return slices.Clone(f.processes) }
 // RabbitMQ is the fleet's own server, nil if it uses somebody else's.
 func (f *Fleet) RabbitMQ() *rabbitserver.Server { return f.rabbit }
 
-// Server is the fleet's own PostgreSQL, nil if it uses somebody else's.
-func (f *Fleet) Server() *postgres.Server { return f.server }
+// Redis is the fleet's own server, nil if it uses somebody else's or none.
+func (f *Fleet) Redis() *redisserver.Server { return f.redis }
+
+// Data is the folder of the fleet's own servers.
+func (f *Fleet) Data() string { return f.p.Globals.Data }
+
+// Start runs one more process of the program, which has to say as JSON when it
+// is ready. The fleet does not start it again.
+func (f *Fleet) Start(ctx context.Context, name string, args ...string) (*Process, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	m := &Process{Name: name, f: f, program: program, args: args}
+	if err := m.start(ctx); err != nil {
+		m.Stop()
+		return nil, err
+	}
+	return m, nil
+}
 
 // Stop stops the gateway, then the services at once, then the servers.
 func (f *Fleet) Stop() {
 	f.cancel()
 	f.watching.Wait()
 	if f.gateway != nil {
-		f.gateway.end()
+		f.gateway.Stop()
 	}
 	var all sync.WaitGroup
 	for _, m := range f.processes {
-		all.Go(m.end)
+		all.Go(m.Stop)
 	}
 	all.Wait()
 	if f.rabbit != nil {
@@ -308,6 +328,14 @@ func (m *Process) Signal(s syscall.Signal) error { return syscall.Kill(m.PID(), 
 func (m *Process) start(ctx context.Context) error {
 	cmd := exec.Command(m.program, m.args...)
 	cmd.Env, cmd.Stderr = m.f.env, os.Stderr
+	if m.f.logs != "" {
+		log, err := os.OpenFile(filepath.Join(m.f.logs, strings.ReplaceAll(m.Name, "/", "-")+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		defer log.Close() // the process has its own
+		cmd.Stderr = log
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the fleet, which stops in order
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -370,8 +398,8 @@ func (m *Process) ended() <-chan struct{} {
 	return m.exited
 }
 
-// end stops the process in order.
-func (m *Process) end() {
+// Stop stops the process in order, and kills it if that takes too long.
+func (m *Process) Stop() {
 	exited := m.ended()
 	if exited == nil {
 		return

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,11 +11,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,7 +52,9 @@ func TestKilled(t *testing.T) {
 	if thorough {
 		most *= 3
 	}
-	writeDay(t, day, rnd, ordersPerKill*(most+1))
+	if err := writeDay(day, "order", rnd, ordersPerKill*(most+1)); err != nil {
+		t.Fatal(err)
+	}
 
 	address := freeAddress(t)
 	env := []string{"COURANTE_PAYMENT_DEADLINE=3s", "COURANTE_CARRIER_DEADLINE=3s", "COURANTE_ORDER_DEADLINE=20s"}
@@ -92,7 +90,9 @@ func TestKilled(t *testing.T) {
 			p.end()
 			p = start()
 		} else {
-			killServer(t, dir)
+			if err := killPostgres(dir); err != nil {
+				t.Fatal(err)
+			}
 			p.until("ready again", p.isReady, func() any { return p.said() })
 		}
 		if n+1 >= len(victims) && thorough {
@@ -148,69 +148,6 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// writeDay writes a day of n orders: with every means of payment and every kind
-// of place, some cancelled and some returned.
-func writeDay(t *testing.T, name string, rnd *rand.Rand, n int) {
-	t.Helper()
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := bufio.NewWriter(f)
-	write := func(kind string, body map[string]any) {
-		line, err := json.Marshal(map[string]any{kind: body})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = out.Write(append(line, '\n')) // Flush tells
-	}
-	skus := []string{"tea", "cup", "pot", "tray", "jam"}
-	for _, sku := range skus {
-		write("receive_stock", map[string]any{"sku": sku, "quantity": 2 * n})
-	}
-	write("receive_stock", map[string]any{"sku": "gold", "quantity": 3}) // not enough for all, so that some are rejected
-	pick := func(from ...string) string { return from[rnd.IntN(len(from))] }
-	for i := range n {
-		id := fmt.Sprintf("order-%05d", i)
-		var lines []map[string]any
-		for range rnd.IntN(4) {
-			lines = append(lines, map[string]any{"sku": pick(skus...), "quantity": 1 + rnd.IntN(2), "unit_price": 100 + rnd.IntN(900)})
-		}
-		if rnd.IntN(12) == 0 {
-			lines = append(lines, map[string]any{"sku": "gold", "quantity": 1, "unit_price": 99_999})
-		}
-		if len(lines) == 0 || rnd.IntN(5) == 0 {
-			lines = append(lines, map[string]any{"sku": "POST", "quantity": 1, "unit_price": 500, "kind": "charge"})
-		}
-		write("create_order", map[string]any{
-			"order_id": id, "customer_id": fmt.Sprint("customer-", rnd.IntN(50)), "currency": "GBP", "lines": lines,
-			"payment": map[string]any{"method": "card", "token": pick("tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_ok",
-				"tok_declined", "tok_flaky", "tok_slow", "tok_lost", "tok_timeout", "tok_late")},
-			"ship_to": map[string]any{"country": pick("GB", "GB", "GB", "GB", "GB", "GB", "FR", "DE", "ZZ", "XS")},
-		})
-		switch rnd.IntN(12) {
-		case 0:
-			write("cancel_order", map[string]any{"order_id": id})
-		case 1:
-			write("return_order", map[string]any{"order_id": id, "lines": []any{map[string]any{"line": 1, "quantity": 1}}})
-		case 2:
-			var all []any
-			for l, line := range lines {
-				all = append(all, map[string]any{"line": l + 1, "quantity": line["quantity"]})
-			}
-			write("return_order", map[string]any{"order_id": id, "lines": all})
-		case 3:
-			write("adjust_stock", map[string]any{"sku": pick(skus...), "quantity": 1, "reason": "found behind the shelf"})
-		}
-	}
-	if err := out.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // freeAddress is an address that was free a moment ago: a program that is
 // started again must be found where it was.
 func freeAddress(t *testing.T) string {
@@ -236,29 +173,6 @@ func awaitOrders(p *process, n int) {
 		}
 		return count >= n
 	}, func() any { return count })
-}
-
-// killServer kills all of PostgreSQL, as the machine's end would.
-func killServer(t *testing.T, dir string) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, "postgres", "data", "postmaster.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err != nil {
-		t.Fatal(err)
-	}
-	children, _ := exec.Command("pgrep", "-P", first).Output() // none is no error of ours
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	for child := range strings.FieldsSeq(string(children)) {
-		if pid, err := strconv.Atoi(child); err == nil {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have gone by itself
-		}
-	}
 }
 
 // database is a connection to the database of a running system.

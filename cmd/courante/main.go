@@ -34,6 +34,7 @@ func theShop() app.App {
 			{Name: "new", Group: "run", Help: "Make a project of your own, which works at once.", Value: &newCommand{}},
 			{Name: "replay", Group: "run", Help: "Send recorded orders to the running system and account for every line.", Value: &replayCommand{}},
 			{Name: "verify", Group: "look", Help: "Look whether everything that was written adds up.", Value: &verifyCommand{}},
+			{Name: "drill", Group: "measure", Help: "Break parts of a fleet while orders flow, and verify what is left.", Value: &drillCommand{}},
 			{Name: "bench", Group: "measure", Help: "Measure the engine beside what the database could do at most.", Value: &benchCommand{}},
 		},
 	}

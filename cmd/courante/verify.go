@@ -41,9 +41,26 @@ Examples:
 
 // Run looks, prints what it found, and fails if something is off.
 func (c *verifyCommand) Run(ctx context.Context, p *app.Program) error {
-	target, err := findVerified(ctx, p)
+	report, err := verify(ctx, p)
 	if err != nil {
 		return err
+	}
+	if p.Globals.JSON {
+		err = p.PrintJSON(report)
+	} else {
+		printAudit(p, report)
+	}
+	if err == nil && (!report.OK || report.Stuck > 0 && !c.AllowStuck) {
+		return app.ErrReported
+	}
+	return err
+}
+
+// verify looks at the system that the flags name.
+func verify(ctx context.Context, p *app.Program) (*audit.Report, error) {
+	target, err := findVerified(ctx, p)
+	if err != nil {
+		return nil, err
 	}
 	defer target.close()
 	cfg := audit.Config{Stopped: target.stopped, Progress: func(orders int) { verifying(p, orders) }}
@@ -59,18 +76,7 @@ func (c *verifyCommand) Run(ctx context.Context, p *app.Program) error {
 		report, err = audit.Run(ctx, tx, cfg)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	if p.Globals.JSON {
-		err = p.PrintJSON(report)
-	} else {
-		printAudit(p, report)
-	}
-	if err == nil && (!report.OK || report.Stuck > 0 && !c.AllowStuck) {
-		return app.ErrReported
-	}
-	return err
+	return report, err
 }
 
 // verified is a system to look at.

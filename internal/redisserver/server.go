@@ -8,6 +8,7 @@ package redisserver
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -132,4 +133,24 @@ func (s *Server) Remove() {
 		s.Kill()
 	}
 	_ = os.RemoveAll(s.dir)
+}
+
+// FlushAll deletes all that the server keeps.
+func (s *Server) FlushAll() error {
+	conn, err := net.DialTimeout("tcp", s.Address(), 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("FLUSHALL\r\n")); err != nil {
+		return err
+	}
+	answer := make([]byte, 5)
+	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "+OK\r\n" {
+		return fmt.Errorf("FLUSHALL: %q, %w", answer, err)
+	}
+	return nil
 }

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/courante-dev/courante/app"
+)
+
+// drill is one thing that is broken. It returns when it is whole again, as far
+// as that is not the system's own business.
+type drill struct {
+	name, broken string
+	run          func(context.Context, *app.Fleet) error
+}
+
+// pausedFor is longer than the leases of lanes last.
+const pausedFor = 8 * time.Second
+
+// drills are all there are, in the order in which they are held.
+func drills() []drill {
+	var all []drill
+	for _, svc := range declaredShop() {
+		name := svc.Name()
+		all = append(all, drill{
+			"kill-" + name, "kill -9 of every process of " + name,
+			func(_ context.Context, f *app.Fleet) error { return signalAll(f, name, syscall.SIGKILL) },
+		})
+	}
+	return append(all,
+		drill{"kill-gateway", "kill -9 of the gateway", func(_ context.Context, f *app.Fleet) error {
+			return signalAll(f, "gateway", syscall.SIGKILL)
+		}},
+		drill{"rolling-restart", "SIGTERM to one process after another", rollingRestart},
+		drill{"pause", "one process of each service sleeps for 8 s, longer than its leases last, and wakes up", pause},
+		drill{"two-relays", "another two relays send every log", twoRelays},
+		drill{"kill-postgres", "kill -9 of PostgreSQL", func(_ context.Context, f *app.Fleet) error {
+			return killPostgres(f.Data())
+		}},
+		drill{"kill-rabbitmq", "kill -9 of RabbitMQ, started again after 2 s", func(ctx context.Context, f *app.Fleet) error {
+			f.RabbitMQ().Kill()
+			return errors.Join(wait(ctx, 2*time.Second), f.RabbitMQ().Start())
+		}},
+		drill{"pause-rabbitmq", "RabbitMQ does not move for 8 s, with its connections open", func(ctx context.Context, f *app.Fleet) error {
+			f.RabbitMQ().Pause()
+			defer f.RabbitMQ().Resume()
+			return wait(ctx, pausedFor)
+		}},
+		drill{"rabbitmq-memory", "RabbitMQ's memory alarm for 5 s: it takes no messages", memoryAlarm},
+		drill{"delete-queues", "every queue of RabbitMQ is deleted by hand", deleteQueues},
+		drill{"kill-redis", "kill -9 of Redis, started again after 2 s", func(ctx context.Context, f *app.Fleet) error {
+			f.Redis().Kill()
+			return errors.Join(wait(ctx, 2*time.Second), f.Redis().Start())
+		}},
+		drill{"pause-redis", "Redis does not move for 8 s, with its connections open", func(ctx context.Context, f *app.Fleet) error {
+			f.Redis().Pause()
+			defer f.Redis().Resume()
+			return wait(ctx, pausedFor)
+		}},
+		drill{"flush-redis", "FLUSHALL of Redis", func(_ context.Context, f *app.Fleet) error { return f.Redis().FlushAll() }},
+	)
+}
+
+// of are the processes of a service.
+func of(f *app.Fleet, service string) (found []*app.Process) {
+	for _, m := range f.Processes() {
+		if m.Name == service || strings.HasPrefix(m.Name, service+"/") {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+func signalAll(f *app.Fleet, service string, s syscall.Signal) (err error) {
+	for _, m := range of(f, service) {
+		err = errors.Join(err, m.Signal(s))
+	}
+	return err
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// rollingRestart stops each process in order, which the fleet starts again, and
+// goes on to the next when that one answers.
+func rollingRestart(ctx context.Context, f *app.Fleet) error {
+	for _, m := range f.Processes() {
+		old := m.PID()
+		if err := m.Signal(syscall.SIGTERM); err != nil {
+			return fmt.Errorf("stop %s: %w", m.Name, err)
+		}
+		for m.PID() == old || call(ctx, "GET", m.URL()+"/readyz", "", nil) != nil {
+			if err := wait(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pause stops the first process of each service in its tracks.
+func pause(ctx context.Context, f *app.Fleet) (err error) {
+	for _, svc := range declaredShop() {
+		m := of(f, svc.Name())[0]
+		err = errors.Join(err, m.Signal(syscall.SIGSTOP))
+		defer func() { err = errors.Join(err, m.Signal(syscall.SIGCONT)) }()
+	}
+	return errors.Join(err, wait(ctx, pausedFor))
+}
+
+// twoRelays runs more relays beside those of the services, for a while.
+func twoRelays(ctx context.Context, f *app.Fleet) error {
+	args := []string{"relay", "--json", "--listen", "127.0.0.1:0"}
+	for _, svc := range declaredShop() {
+		args = append(args, svc.Name())
+	}
+	for range 2 {
+		m, err := f.Start(ctx, "relay", args...)
+		if err != nil {
+			return err
+		}
+		defer m.Stop()
+	}
+	return wait(ctx, 5*time.Second)
+}
+
+func memoryAlarm(ctx context.Context, f *app.Fleet) error {
+	control := func(limit string) error {
+		out, err := f.RabbitMQ().Control("set_vm_memory_high_watermark", "absolute", limit)
+		if err != nil {
+			return fmt.Errorf("rabbitmqctl: %w: %s", err, out)
+		}
+		return nil
+	}
+	if err := control("1MB"); err != nil {
+		return err
+	}
+	return errors.Join(wait(ctx, 5*time.Second), control("1GB"))
+}
+
+func deleteQueues(_ context.Context, f *app.Fleet) error {
+	out, err := f.RabbitMQ().Control("list_queues", "--silent", "name")
+	if err != nil {
+		return fmt.Errorf("rabbitmqctl: %w: %s", err, out)
+	}
+	for name := range strings.FieldsSeq(out) {
+		if name == "name" {
+			continue
+		}
+		if out, err := f.RabbitMQ().Control("delete_queue", name); err != nil {
+			return fmt.Errorf("rabbitmqctl: %w: %s", err, out)
+		}
+	}
+	return nil
+}
