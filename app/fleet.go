@@ -130,6 +130,11 @@ func (p *Program) StartFleet(ctx context.Context, c FleetConfig) (_ *Fleet, err 
 	if err != nil {
 		return nil, err
 	}
+	if strings.HasSuffix(c.Listen, ":0") { // any port, but the same after each start
+		if c.Listen, err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
+	}
 	upstreams := []string{"gateway", "--json", "--listen", c.Listen}
 	p.Step("services: starting")
 	for _, svc := range p.app.Declare() {
