@@ -61,7 +61,10 @@ schema -> courante
 gateway -> courante, huma, otel
 	# The edge carries manners, not business: it knows the vocabulary's errors and no context.
 
-internal/rabbitserver, internal/redisserver ->
+internal/child ->
+	# How a process ends with its parent concerns nobody's domain.
+
+internal/rabbitserver, internal/redisserver -> internal/child
 	# They start what is installed on the machine, for a fleet and for tests, and know nothing of what it is used for.
 
 internal/telemetry -> otel, otel-sdk, prometheus
@@ -70,7 +73,7 @@ internal/telemetry -> otel, otel-sdk, prometheus
 internal/audit -> courante, pgx
 	# Who looks whether the contexts did right must not use their code: it would repeat their mistakes.
 
-app -> courante, postgres, rabbitmq, redis, gateway, schema, courantetest, internal/telemetry, internal/rabbitserver, internal/redisserver, pgx, huma, kong, yaml, term
+app -> courante, postgres, rabbitmq, redis, gateway, schema, courantetest, internal/telemetry, internal/child, internal/rabbitserver, internal/redisserver, pgx, huma, kong, yaml, term
 	# A program of anybody's domain: it wires the framework together, and knows no domain, so never the shop.
 
 cmd/courante/internal/replay -> shop, zstd

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/courante-dev/courante/internal/child"
 	"github.com/courante-dev/courante/internal/rabbitserver"
 	"github.com/courante-dev/courante/internal/redisserver"
 	"github.com/courante-dev/courante/postgres"
@@ -305,7 +307,7 @@ type Process struct {
 
 	mu     sync.Mutex // guards what follows
 	cmd    *exec.Cmd
-	exited chan struct{}
+	exited <-chan struct{}
 	url    string
 }
 
@@ -341,18 +343,16 @@ func (m *Process) start(ctx context.Context) error {
 		defer log.Close() // the process has its own
 		cmd.Stderr = log
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the fleet, which stops in order
-	out, err := cmd.StdoutPipe()
+	out, in := io.Pipe()
+	cmd.Stdout = in
+	exited, err := child.Start(cmd)
 	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", m.Name, err)
 	}
-	exited, ready := make(chan struct{}), make(chan Ready, 1)
 	m.mu.Lock()
 	m.cmd, m.exited = cmd, exited
 	m.mu.Unlock()
+	ready := make(chan Ready, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
@@ -361,8 +361,10 @@ func (m *Process) start(ctx context.Context) error {
 				ready <- r
 			}
 		}
-		_ = cmd.Wait()
-		close(exited)
+	}()
+	go func() {
+		<-exited
+		in.Close()
 	}()
 	select {
 	case r := <-ready:

@@ -15,10 +15,11 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/courante-dev/courante/internal/child"
 )
 
 // Server is one RabbitMQ. It is used by one goroutine.
@@ -150,11 +151,10 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 		"ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false",
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 {
 		uid, gid, err := otherAccount()
 		if err == nil {
-			cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 		}
 	}
 	return cmd
@@ -164,7 +164,7 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 func (s *Server) Start() error {
 	if s.epmd == nil {
 		s.epmd = s.command("epmd", "-port", strconv.Itoa(s.epmdPort), "-address", "127.0.0.1")
-		if _, err := launch(s.epmd); err != nil {
+		if _, err := child.Start(s.epmd); err != nil {
 			return fmt.Errorf("start epmd: %w", err)
 		}
 	}
@@ -172,7 +172,7 @@ func (s *Server) Start() error {
 	var out bytes.Buffer
 	s.cmd.Stdout, s.cmd.Stderr = &out, &out
 	var err error
-	if s.exited, err = launch(s.cmd); err != nil {
+	if s.exited, err = child.Start(s.cmd); err != nil {
 		return err
 	}
 	deadline := time.After(time.Minute)
@@ -247,21 +247,4 @@ func (s *Server) end() {
 	if s.exited != nil {
 		<-s.exited
 	}
-}
-
-// launch starts a child that ends with us, however we end. The kernel takes the
-// end of the thread that started it for ours, so that one stays.
-func launch(cmd *exec.Cmd) (<-chan struct{}, error) {
-	endWithParent(cmd.SysProcAttr)
-	started, exited := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-			close(exited)
-		}
-	}()
-	return exited, <-started
 }

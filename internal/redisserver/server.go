@@ -12,10 +12,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/courante-dev/courante/internal/child"
 )
 
 // Server is one Redis. It is used by one goroutine.
@@ -55,23 +56,10 @@ func (s *Server) Start() error {
 		"--dir", s.dir, "--save", "", "--appendonly", "no")
 	var out bytes.Buffer
 	s.cmd.Stdout, s.cmd.Stderr = &out, &out
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	endWithParent(s.cmd.SysProcAttr)
-	started, exited := make(chan error), make(chan struct{})
-	go func() {
-		// The kernel takes the end of the thread that started it for ours.
-		runtime.LockOSThread()
-		err := s.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = s.cmd.Wait()
-			close(exited)
-		}
-	}()
-	if err := <-started; err != nil {
+	var err error
+	if s.exited, err = child.Start(s.cmd); err != nil {
 		return err
 	}
-	s.exited = exited
 	deadline := time.After(20 * time.Second)
 	poll := time.NewTicker(5 * time.Millisecond)
 	defer poll.Stop()

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package rabbitserver
+package child
 
 import "syscall"
 

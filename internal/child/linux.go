@@ -1,4 +1,4 @@
-package rabbitserver
+package child
 
 import "syscall"
 

@@ -1,8 +1,0 @@
-//go:build unix && !linux
-
-package redisserver
-
-import "syscall"
-
-// endWithParent is left to whoever kills the parent: only Linux can do it.
-func endWithParent(*syscall.SysProcAttr) {}
