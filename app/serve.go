@@ -61,7 +61,7 @@ func (serveCommand) Help() string {
 
 Examples:
 
-  courante serve CONTEXT --postgres-url postgres://me@db/main --rabbitmq amqp://mq
+  COURANTE_POSTGRES_URL=postgres://me@db/main courante serve CONTEXT --rabbitmq amqp://mq
   courante serve CONTEXT OTHER --listen 0.0.0.0:8081 --redis redis://cache
   courante gateway CONTEXT=http://10.0.0.1:8081,http://10.0.0.2:8081   # one address for all
 
@@ -90,7 +90,7 @@ func (relayCommand) Help() string {
 
 Example:
 
-  courante relay CONTEXT --postgres-url postgres://me@db/main --rabbitmq amqp://mq`
+  COURANTE_POSTGRES_URL=postgres://me@db/main courante relay CONTEXT --rabbitmq amqp://mq`
 }
 
 // Run relays until ctx ends.
