@@ -61,6 +61,9 @@ schema -> courante
 gateway -> courante, huma, otel
 	# The edge carries manners, not business: it knows the vocabulary's errors and no context.
 
+internal/link ->
+	# It carries bytes, whatever they mean.
+
 internal/child ->
 	# How a process ends with its parent concerns nobody's domain.
 

@@ -82,7 +82,12 @@ type FleetConfig struct {
 	Instances int      // processes of each service
 	RabbitMQ  []string // URLs; none: one is started
 	Redis     []string // URLs; none: one is started, if it is installed
-	Logs      string   // folder for a file of each process's log; none: they go to standard error
+
+	// Between, if not nil, returns the address at which the services are told
+	// that a server is: a drill stands between them. name is postgres, rabbitmq
+	// or redis, and only of servers of the fleet's own.
+	Between func(name, network, address string) (string, error)
+	Logs    string // folder for a file of each process's log; none: they go to standard error
 }
 
 // Fleet are the services of a program as processes on this machine.
@@ -108,25 +113,47 @@ func (p *Program) StartFleet(ctx context.Context, c FleetConfig) (_ *Fleet, err 
 			f.Stop()
 		}
 	}()
+	if c.Between == nil {
+		c.Between = func(_, _, address string) (string, error) { return address, nil }
+	}
 	url, err := f.startPostgres(ctx)
 	if err != nil {
 		return nil, err
+	}
+	seen := url // by the services
+	if f.server != nil {
+		network, address := f.server.Address()
+		between, err := c.Between("postgres", network, address)
+		if err != nil {
+			return nil, err
+		}
+		if between != address {
+			seen = f.server.URLAt(between, p.app.Database)
+		}
 	}
 	if len(c.RabbitMQ) == 0 {
 		if err := f.startRabbit(); err != nil {
 			return nil, err
 		}
-		c.RabbitMQ = []string{f.rabbit.URL()}
+		address, err := c.Between("rabbitmq", "tcp", f.rabbit.Address())
+		if err != nil {
+			return nil, err
+		}
+		c.RabbitMQ = []string{"amqp://guest:guest@" + address + "/"}
 	}
 	if len(c.Redis) == 0 {
 		if err := f.startRedis(); err != nil {
 			return nil, err
 		}
 		if f.redis != nil {
-			c.Redis = []string{f.redis.URL()}
+			address, err := c.Between("redis", "tcp", f.redis.Address())
+			if err != nil {
+				return nil, err
+			}
+			c.Redis = []string{"redis://" + address}
 		}
 	}
-	f.env = append(os.Environ(), "COURANTE_REDIS="+strings.Join(c.Redis, ","), "COURANTE_POSTGRES_URL="+url, "COURANTE_RABBITMQ_URL="+strings.Join(c.RabbitMQ, ","),
+	f.env = append(os.Environ(), "COURANTE_REDIS="+strings.Join(c.Redis, ","), "COURANTE_POSTGRES_URL="+seen, "COURANTE_RABBITMQ_URL="+strings.Join(c.RabbitMQ, ","),
 		"COURANTE_DATA="+p.Globals.Data, "COURANTE_LISTEN=127.0.0.1:0")
 	program, err := os.Executable()
 	if err != nil {

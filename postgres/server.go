@@ -200,6 +200,19 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
+// Address is where the server answers, for who carries connections to it: the
+// network, unix, and its socket.
+func (s *Server) Address() (network, address string) {
+	return "unix", filepath.Join(s.socket, ".s.PGSQL."+strconv.Itoa(s.port))
+}
+
+// URLAt is URL for who reaches the server at another address, host and port, of
+// somebody who carries connections to [Server.Address].
+func (s *Server) URLAt(address, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(superuser), Host: address, Path: "/" + database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
 // CreateDatabase makes the database unless it is there already.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	conn, err := pgx.Connect(ctx, s.URL("postgres"))

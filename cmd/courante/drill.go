@@ -17,6 +17,7 @@ import (
 	"github.com/courante-dev/courante/app"
 	"github.com/courante-dev/courante/cmd/courante/internal/replay"
 	"github.com/courante-dev/courante/internal/audit"
+	"github.com/courante-dev/courante/internal/link"
 )
 
 type drillCommand struct {
@@ -32,7 +33,7 @@ type drillCommand struct {
 func (drillCommand) Help() string {
 	return `Starts a fleet of its own in a new folder: every service as processes, PostgreSQL, RabbitMQ and Redis. Then, for each drill: a day of orders is replayed, with cancellations, returns, cards that are declined and carriers that fail; in the middle of it something is broken; every order has to end; and verify looks whether everything adds up.
 
-RECOVERED says how long somebody waited who placed an order at the moment when it broke, until the order was confirmed.
+BEFORE says how long somebody waited for the confirmation of an order that was placed when nothing was broken yet, and RECOVERED how long for one that was placed at the moment when it broke.
 
 The folder goes when all went well, and stays to be looked at when not.
 
@@ -49,6 +50,7 @@ type drilled struct {
 	Drill     string         `json:"drill"`
 	Broken    string         `json:"broken"`
 	OK        bool           `json:"ok"`
+	Before    float64        `json:"before_s"`    // an order placed when nothing was broken was confirmed after so long
 	Recovered float64        `json:"recovered_s"` // an order placed when it broke was confirmed after so long
 	Orders    map[string]int `json:"orders"`      // by how they ended
 	Repeated  int64          `json:"repeated_requests"`
@@ -84,13 +86,17 @@ func (c *drillCommand) Run(ctx context.Context, p *app.Program) (err error) {
 	own := *p
 	own.Globals = &globals
 	own.Log = slog.New(slog.DiscardHandler) // that things break is what was asked for
-	fleet, err := own.StartFleet(ctx, app.FleetConfig{Listen: "127.0.0.1:0", Instances: c.Instances, Logs: dir})
+	fleet := &drilledFleet{links: map[string]*link.Link{}}
+	fleet.Fleet, err = own.StartFleet(ctx, app.FleetConfig{Listen: "127.0.0.1:0", Instances: c.Instances, Logs: dir, Between: fleet.between})
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
 	failed := 0
 	defer func() {
 		fleet.Stop()
+		for _, l := range fleet.links {
+			l.Close()
+		}
 		if failed > 0 || err != nil {
 			p.Println("What it left is in " + dir)
 		} else {
@@ -143,7 +149,7 @@ func (c *drillCommand) chosen() ([]drill, error) {
 }
 
 // hold replays a day, breaks something in the middle, and looks at what is left.
-func (c *drillCommand) hold(ctx context.Context, p *app.Program, fleet *app.Fleet, n int, d drill) drilled {
+func (c *drillCommand) hold(ctx context.Context, p *app.Program, fleet *drilledFleet, n int, d drill) drilled {
 	began := time.Now()
 	r := drilled{Drill: d.name, Broken: d.broken}
 	prefix := fmt.Sprintf("d%02d", n)
@@ -152,16 +158,18 @@ func (c *drillCommand) hold(ctx context.Context, p *app.Program, fleet *app.Flee
 		r.Problem = err.Error()
 		return r
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	orders, cancel := context.WithCancel(ctx)
 	defer cancel()
-	middle := make(chan struct{})
-	var screen = p.Screen()
+	flowing, middle := make(chan struct{}), make(chan struct{})
+	screen := p.Screen()
 	show := replayProgress(screen)
 	config := replay.Config{
 		File: day, URL: fleet.URL(), Rate: float64(c.Rate), Concurrency: 64, Patience: c.Patience,
 		Progress: func(at replay.Progress) {
-			if at.Orders >= int64(c.Orders)/3 && !isClosed(middle) {
-				close(middle)
+			for begun, part := range map[chan struct{}]int{flowing: 10, middle: 2} {
+				if at.Orders >= int64(c.Orders/part) && !isClosed(begun) {
+					close(begun)
+				}
 			}
 			show(at)
 		},
@@ -172,23 +180,21 @@ func (c *drillCommand) hold(ctx context.Context, p *app.Program, fleet *app.Flee
 	}
 	done := make(chan replayed, 1)
 	go func() {
-		report, err := replay.Run(ctx, config)
+		report, err := replay.Run(orders, config)
 		done <- replayed{report, err}
 	}()
+	before := await(orders, flowing, &r.Before, func() error { return canary(orders, fleet.URL(), prefix+"-before") })
+	after := await(orders, middle, &r.Recovered, func() error { return canary(orders, fleet.URL(), prefix+"-canary") })
 	var problems []error
 	var end replayed
 	select {
 	case end = <-done: // it was too short, or failed
 		problems = append(problems, errors.New("the replay ended before anything was broken"))
+		cancel()
+		<-before
+		<-after
 	case <-middle:
-		broken := time.Now()
-		confirmed := make(chan error, 1)
-		go func() {
-			confirmed <- canary(ctx, fleet.URL(), prefix+"-canary")
-			r.Recovered = time.Since(broken).Seconds()
-		}()
-		problems = append(problems, d.run(ctx, fleet))
-		problems = append(problems, <-confirmed)
+		problems = append(problems, d.run(ctx, fleet), <-before, <-after)
 		end = <-done
 	}
 	screen.End()
@@ -221,6 +227,24 @@ func (c *drillCommand) hold(ctx context.Context, p *app.Program, fleet *app.Flee
 	return r
 }
 
+// await does something when it is time, and says how long that took.
+func await(ctx context.Context, when <-chan struct{}, took *float64, do func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		select {
+		case <-when:
+		case <-ctx.Done():
+			done <- ctx.Err()
+			return
+		}
+		began := time.Now()
+		err := do()
+		*took = time.Since(began).Seconds()
+		done <- err
+	}()
+	return done
+}
+
 // addsUp looks whether everything adds up, when what goes on after the end of
 // an order, such as mails, has had time.
 func addsUp(ctx context.Context, p *app.Program) (report *audit.Report, err error) {
@@ -241,35 +265,38 @@ func addsUp(ctx context.Context, p *app.Program) (report *audit.Report, err erro
 	return report, err
 }
 
-// canary places an order and returns when it is confirmed.
+// canary places an order and returns when it is confirmed. One that was too late
+// for a deadline is cancelled, and its customer tries again.
 func canary(ctx context.Context, url, id string) error {
+	for try := 1; ; try++ {
+		status, err := placeAndWait(ctx, url, fmt.Sprintf("%s-%d", id, try))
+		if status == "confirmed" || err != nil {
+			return err
+		}
+	}
+}
+
+// placeAndWait places an order and returns how it ended.
+func placeAndWait(ctx context.Context, url, id string) (status string, err error) {
 	body := fmt.Sprintf(`{"order_id": %q, "customer_id": %q, "currency": "GBP", "lines": [{"sku": "tea", "quantity": 1, "unit_price": 450}],
 		"payment": {"method": "card", "token": "tok_ok"}, "ship_to": {"country": "GB"}}`, id, id)
 	placed := false
-	status := ""
-	for ctx.Err() == nil {
+	for status != "confirmed" && status != "cancelled" {
 		if !placed {
-			placed = call(ctx, "POST", url+"/v1/orders", body, nil) == nil
+			placed = call(ctx, http.MethodPost, url+"/v1/orders", body, nil) == nil
 		} else {
 			var order struct {
 				Status string `json:"status"`
 			}
-			if call(ctx, "GET", url+"/v1/orders/"+id, "", &order) == nil {
+			if call(ctx, http.MethodGet, url+"/v1/orders/"+id, "", &order) == nil {
 				status = order.Status
 			}
-			switch status {
-			case "confirmed":
-				return nil
-			case "cancelled":
-				return fmt.Errorf("the order placed when it broke, %s, was cancelled", id)
-			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(20 * time.Millisecond):
+		if err := wait(ctx, 20*time.Millisecond); err != nil {
+			return status, fmt.Errorf("order %s is %q: %w", id, status, err)
 		}
 	}
-	return fmt.Errorf("the order placed when it broke, %s, is %q: %w", id, status, ctx.Err())
+	return status, nil
 }
 
 // call sends one request and reads the answer into a value.
@@ -305,9 +332,9 @@ func isClosed(c chan struct{}) bool {
 }
 
 func printDrills(p *app.Program, all []drilled) {
-	t := app.NewTable("DRILL", "RECOVERED", "ORDERS", "TOOK", "VERIFY")
+	t := app.NewTable("DRILL", "BEFORE", "RECOVERED", "ORDERS", "TOOK", "VERIFY")
 	for _, r := range all {
-		t.Row(r.Drill, seconds(r.Recovered), byStatus(r.Orders), seconds(r.Seconds), r.Verify)
+		t.Row(r.Drill, seconds(r.Before), seconds(r.Recovered), byStatus(r.Orders), seconds(r.Seconds), r.Verify)
 	}
 	t.Write(p.Stdout)
 	for _, r := range all {

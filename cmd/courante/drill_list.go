@@ -9,13 +9,45 @@ import (
 	"time"
 
 	"github.com/courante-dev/courante/app"
+	"github.com/courante-dev/courante/internal/link"
 )
 
 // drill is one thing that is broken. It returns when it is whole again, as far
 // as that is not the system's own business.
 type drill struct {
 	name, broken string
-	run          func(context.Context, *app.Fleet) error
+	run          func(context.Context, *drilledFleet) error
+}
+
+// drilledFleet is a fleet with a link to each of its servers.
+type drilledFleet struct {
+	*app.Fleet
+	links map[string]*link.Link
+}
+
+// between puts a link between the services and a server.
+func (f *drilledFleet) between(name, network, address string) (string, error) {
+	l, err := link.New(network, address)
+	if err != nil {
+		return "", err
+	}
+	f.links[name] = l
+	return l.Address(), nil
+}
+
+// network breaks the link to one server after another.
+func network(fault link.Fault) func(context.Context, *drilledFleet) error {
+	return func(ctx context.Context, f *drilledFleet) error {
+		for _, name := range []string{"postgres", "rabbitmq", "redis"} {
+			f.links[name].Set(fault)
+			err := wait(ctx, 5*time.Second)
+			f.links[name].Set(link.Fault{})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // pausedFor is longer than the leases of lanes last.
@@ -28,45 +60,49 @@ func drills() []drill {
 		name := svc.Name()
 		all = append(all, drill{
 			"kill-" + name, "kill -9 of every process of " + name,
-			func(_ context.Context, f *app.Fleet) error { return signalAll(f, name, syscall.SIGKILL) },
+			func(_ context.Context, f *drilledFleet) error { return signalAll(f, name, syscall.SIGKILL) },
 		})
 	}
 	return append(all,
-		drill{"kill-gateway", "kill -9 of the gateway", func(_ context.Context, f *app.Fleet) error {
+		drill{"kill-gateway", "kill -9 of the gateway", func(_ context.Context, f *drilledFleet) error {
 			return signalAll(f, "gateway", syscall.SIGKILL)
 		}},
 		drill{"rolling-restart", "SIGTERM to one process after another", rollingRestart},
 		drill{"pause", "one process of each service sleeps for 8 s, longer than its leases last, and wakes up", pause},
 		drill{"two-relays", "another two relays send every log", twoRelays},
-		drill{"kill-postgres", "kill -9 of PostgreSQL", func(_ context.Context, f *app.Fleet) error {
+		drill{"kill-postgres", "kill -9 of PostgreSQL", func(_ context.Context, f *drilledFleet) error {
 			return killPostgres(f.Data())
 		}},
-		drill{"kill-rabbitmq", "kill -9 of RabbitMQ, started again after 2 s", func(ctx context.Context, f *app.Fleet) error {
+		drill{"kill-rabbitmq", "kill -9 of RabbitMQ, started again after 2 s", func(ctx context.Context, f *drilledFleet) error {
 			f.RabbitMQ().Kill()
 			return errors.Join(wait(ctx, 2*time.Second), f.RabbitMQ().Start())
 		}},
-		drill{"pause-rabbitmq", "RabbitMQ does not move for 8 s, with its connections open", func(ctx context.Context, f *app.Fleet) error {
+		drill{"pause-rabbitmq", "RabbitMQ does not move for 8 s, with its connections open", func(ctx context.Context, f *drilledFleet) error {
 			f.RabbitMQ().Pause()
 			defer f.RabbitMQ().Resume()
 			return wait(ctx, pausedFor)
 		}},
 		drill{"rabbitmq-memory", "RabbitMQ's memory alarm for 5 s: it takes no messages", memoryAlarm},
 		drill{"delete-queues", "every queue of RabbitMQ is deleted by hand", deleteQueues},
-		drill{"kill-redis", "kill -9 of Redis, started again after 2 s", func(ctx context.Context, f *app.Fleet) error {
+		drill{"kill-redis", "kill -9 of Redis, started again after 2 s", func(ctx context.Context, f *drilledFleet) error {
 			f.Redis().Kill()
 			return errors.Join(wait(ctx, 2*time.Second), f.Redis().Start())
 		}},
-		drill{"pause-redis", "Redis does not move for 8 s, with its connections open", func(ctx context.Context, f *app.Fleet) error {
+		drill{"pause-redis", "Redis does not move for 8 s, with its connections open", func(ctx context.Context, f *drilledFleet) error {
 			f.Redis().Pause()
 			defer f.Redis().Resume()
 			return wait(ctx, pausedFor)
 		}},
-		drill{"flush-redis", "FLUSHALL of Redis", func(_ context.Context, f *app.Fleet) error { return f.Redis().FlushAll() }},
+		drill{"latency", "300 ms more to PostgreSQL, then RabbitMQ, then Redis, in each direction, for 5 s each", network(link.Fault{Delay: 300 * time.Millisecond})},
+		drill{"cut", "no connections to PostgreSQL, then RabbitMQ, then Redis, for 5 s each", network(link.Fault{Cut: true})},
+		drill{"half-open", "connections to PostgreSQL, then RabbitMQ, then Redis stay open, and nothing arrives, for 5 s each", network(link.Fault{Silent: true})},
+		drill{"slow-close", "kill -9 of every process, of which the servers hear 5 s later: their transactions and queues stay taken", slowClose},
+		drill{"flush-redis", "FLUSHALL of Redis", func(_ context.Context, f *drilledFleet) error { return f.Redis().FlushAll() }},
 	)
 }
 
 // of are the processes of a service.
-func of(f *app.Fleet, service string) (found []*app.Process) {
+func of(f *drilledFleet, service string) (found []*app.Process) {
 	for _, m := range f.Processes() {
 		if m.Name == service || strings.HasPrefix(m.Name, service+"/") {
 			found = append(found, m)
@@ -75,7 +111,7 @@ func of(f *app.Fleet, service string) (found []*app.Process) {
 	return found
 }
 
-func signalAll(f *app.Fleet, service string, s syscall.Signal) (err error) {
+func signalAll(f *drilledFleet, service string, s syscall.Signal) (err error) {
 	for _, m := range of(f, service) {
 		err = errors.Join(err, m.Signal(s))
 	}
@@ -91,9 +127,23 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// slowClose ends connections of which the other side hears late.
+func slowClose(ctx context.Context, f *drilledFleet) error {
+	for _, l := range f.links {
+		l.Set(link.Fault{SlowClose: 5 * time.Second})
+		defer l.Set(link.Fault{})
+	}
+	for _, svc := range declaredShop() {
+		if err := signalAll(f, svc.Name(), syscall.SIGKILL); err != nil { // its servers hear late of it
+			return err
+		}
+	}
+	return wait(ctx, 6*time.Second)
+}
+
 // rollingRestart stops each process in order, which the fleet starts again, and
 // goes on to the next when that one answers.
-func rollingRestart(ctx context.Context, f *app.Fleet) error {
+func rollingRestart(ctx context.Context, f *drilledFleet) error {
 	for _, m := range f.Processes() {
 		old := m.PID()
 		if err := m.Signal(syscall.SIGTERM); err != nil {
@@ -109,7 +159,7 @@ func rollingRestart(ctx context.Context, f *app.Fleet) error {
 }
 
 // pause stops the first process of each service in its tracks.
-func pause(ctx context.Context, f *app.Fleet) (err error) {
+func pause(ctx context.Context, f *drilledFleet) (err error) {
 	for _, svc := range declaredShop() {
 		m := of(f, svc.Name())[0]
 		err = errors.Join(err, m.Signal(syscall.SIGSTOP))
@@ -119,7 +169,7 @@ func pause(ctx context.Context, f *app.Fleet) (err error) {
 }
 
 // twoRelays runs more relays beside those of the services, for a while.
-func twoRelays(ctx context.Context, f *app.Fleet) error {
+func twoRelays(ctx context.Context, f *drilledFleet) error {
 	args := []string{"relay", "--json", "--listen", "127.0.0.1:0"}
 	for _, svc := range declaredShop() {
 		args = append(args, svc.Name())
@@ -134,7 +184,7 @@ func twoRelays(ctx context.Context, f *app.Fleet) error {
 	return wait(ctx, 5*time.Second)
 }
 
-func memoryAlarm(ctx context.Context, f *app.Fleet) error {
+func memoryAlarm(ctx context.Context, f *drilledFleet) error {
 	control := func(limit string) error {
 		out, err := f.RabbitMQ().Control("set_vm_memory_high_watermark", "absolute", limit)
 		if err != nil {
@@ -148,7 +198,7 @@ func memoryAlarm(ctx context.Context, f *app.Fleet) error {
 	return errors.Join(wait(ctx, 5*time.Second), control("1GB"))
 }
 
-func deleteQueues(_ context.Context, f *app.Fleet) error {
+func deleteQueues(_ context.Context, f *drilledFleet) error {
 	out, err := f.RabbitMQ().Control("list_queues", "--silent", "name")
 	if err != nil {
 		return fmt.Errorf("rabbitmqctl: %w: %s", err, out)
