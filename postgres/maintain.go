@@ -37,17 +37,25 @@ const (
 // An idle lane whose last number is in a range that others have left far
 // behind is moved on, see [advanceIdle].
 func (s *Store) Maintain(ctx context.Context, now time.Time) error {
-	return translate("maintain the partitions of "+s.name, s.changePartitions(ctx, now, s.makeReplies, s.makeProgress, s.dropReplies, s.dropProgress))
+	err := s.changePartitions(ctx, now, s.makeReplies, s.makeProgress, s.dropReplies, s.dropProgress)
+	if errors.Is(err, errMaintained) {
+		return nil
+	}
+	return translate("maintain the partitions of "+s.name, err)
 }
+
+// errMaintained is for who finds another process changing the partitions.
+var errMaintained = errors.New("another process changes the partitions")
 
 // makePartitions makes what a store that is opened needs. Whoever holds a lock
 // on the tables, a backup or another program that opens the store, passes: it
-// tries again until ctx ends.
+// tries again until ctx ends. That another one is at it does not say that it
+// will succeed.
 func (s *Store) makePartitions(ctx context.Context) error {
 	doing := "make the partitions of " + s.name
 	for pause := partLockTimeout; ; pause = min(2*pause, maxPartPause) {
 		err := s.changePartitions(ctx, time.Now(), s.makeReplies, s.makeProgress)
-		if !locked(err) {
+		if !locked(err) && !errors.Is(err, errMaintained) {
 			return translate(doing, err)
 		}
 		select {
@@ -64,7 +72,14 @@ func (s *Store) changePartitions(ctx context.Context, now time.Time, changes ...
 	// Each by itself: dropping waits for all who read, such as a backup, and
 	// fails while they do. What is needed next must be there all the same.
 	for _, change := range changes {
-		failed = errors.Join(failed, s.maintain(ctx, func(tx pgx.Tx) error { return change(ctx, tx, now) }))
+		err := s.maintain(ctx, func(tx pgx.Tx) error { return change(ctx, tx, now) })
+		if errors.Is(err, errMaintained) {
+			if failed == nil {
+				return errMaintained
+			}
+			return failed
+		}
+		failed = errors.Join(failed, err)
 	}
 	return failed
 }
@@ -81,8 +96,11 @@ func (s *Store) maintain(ctx context.Context, change func(pgx.Tx) error) error {
 		// One process at a time; the others need not wait for it.
 		var ours bool
 		err = tx.QueryRow(ctx, "select pg_try_advisory_xact_lock(hashtextextended($1, 0))", "courante.maintain."+s.schema).Scan(&ours)
-		if err != nil || !ours {
+		if err != nil {
 			return err
+		}
+		if !ours {
+			return errMaintained
 		}
 		return change(tx)
 	})

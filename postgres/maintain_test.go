@@ -54,3 +54,31 @@ func TestOpeningWaitsForALock(t *testing.T) {
 	}
 	mustExec(t, holder, store, "select from {schema}."+day)
 }
+
+// Another process that is changing the partitions may fail: who opens the store
+// meanwhile waits and looks for himself.
+func TestOpeningWaitsForWhoMaintains(t *testing.T) {
+	t.Parallel()
+	config := NewTestConfig(t)
+	_, store := openConfig(t, config)
+	day := "reply_" + time.Now().UTC().AddDate(0, 0, repliesAhead).Format(dayFormat)
+	holder := testConn(t)
+	mustExec(t, holder, store, "drop table {schema}."+day)
+	mustExec(t, holder, store, "select pg_advisory_lock(hashtextextended($1, 0))", "courante.maintain."+store.schema)
+
+	db, err := Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := db.Store(short, store.name); err == nil {
+		t.Fatal("it was opened although somebody else is at its partitions")
+	}
+	mustExec(t, holder, store, "select pg_advisory_unlock_all()")
+	if _, err := db.Store(t.Context(), store.name); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, holder, store, "select from {schema}."+day)
+}

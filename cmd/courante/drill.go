@@ -183,8 +183,8 @@ func (c *drillCommand) hold(ctx context.Context, p *app.Program, fleet *drilledF
 		report, err := replay.Run(orders, config)
 		done <- replayed{report, err}
 	}()
-	before := await(orders, flowing, &r.Before, func() error { return canary(orders, fleet.URL(), prefix+"-before") })
-	after := await(orders, middle, &r.Recovered, func() error { return canary(orders, fleet.URL(), prefix+"-canary") })
+	before := await(orders, flowing, &r.Before, func() error { return canary(orders, c.Patience, fleet.URL(), prefix+"-before") })
+	after := await(orders, middle, &r.Recovered, func() error { return canary(orders, c.Patience, fleet.URL(), prefix+"-canary") })
 	var problems []error
 	var end replayed
 	select {
@@ -267,7 +267,9 @@ func addsUp(ctx context.Context, p *app.Program) (report *audit.Report, err erro
 
 // canary places an order and returns when it is confirmed. One that was too late
 // for a deadline is cancelled, and its customer tries again.
-func canary(ctx context.Context, url, id string) error {
+func canary(ctx context.Context, patience time.Duration, url, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for try := 1; ; try++ {
 		status, err := placeAndWait(ctx, url, fmt.Sprintf("%s-%d", id, try))
 		if status == "confirmed" || err != nil {

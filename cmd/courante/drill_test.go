@@ -10,14 +10,16 @@ import (
 	"github.com/courante-dev/courante/app"
 )
 
-// TestDrills holds every drill once, with few orders, on real servers.
+// TestDrills holds some drills with few orders, on real servers: a process, all
+// processes, the broker and the cache are lost. Holding all takes ten minutes.
 func TestDrills(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes minutes")
 	}
 	var out, said bytes.Buffer
-	c := command(t, dataDir(t), nil, "drill", "--json", "--orders", "60")
+	names := []string{"kill-payment", "rolling-restart", "kill-rabbitmq", "flush-redis"}
+	c := command(t, dataDir(t), nil, append([]string{"drill", "--json", "--orders", "60"}, names...)...)
 	c.Stdout, c.Stderr = &out, &said
 	err := c.Run()
 	held := 0
@@ -31,7 +33,7 @@ func TestDrills(t *testing.T) {
 			t.Errorf("%s: %s: %s", r.Drill, r.Verify, r.Problem)
 		}
 	}
-	if want := len(drills()); held != want || c.ProcessState.ExitCode() != app.ExitOK {
+	if want := len(names); held != want || c.ProcessState.ExitCode() != app.ExitOK {
 		t.Errorf("%d drills were held, want %d; %v\n%s", held, want, err, said.String())
 	}
 }
