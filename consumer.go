@@ -56,15 +56,15 @@ func (c *consumer) step(ctx context.Context) (bool, error) {
 
 func (c *consumer) isBroken() bool { return c.broken.Load() }
 
-// release leaves its lanes to another process.
+// release leaves its lanes to another process. One that has failed is closed
+// already, and still has its queue, which the other one waits for.
 func (c *consumer) release() {
-	if !c.opened {
-		return
+	if c.opened {
+		for _, s := range c.sources {
+			c.n.unpublish(s)
+		}
+		c.close()
 	}
-	for _, s := range c.sources {
-		c.n.unpublish(s)
-	}
-	c.close()
 	if c.n.rt.wire != nil {
 		c.n.rt.wire.release(func(q Queue) bool { return q.Subscriber == c.n.svc.name && q.K%len(c.n.consumers) == c.k })
 	}

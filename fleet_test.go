@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/courante-dev/courante"
@@ -19,6 +20,9 @@ type town struct {
 	broker    *memory.Broker
 	asked     counts // of the registry
 	shared    bool   // the processes of a service share its lanes
+
+	// through makes the store of the next process that starts one that can fail.
+	through func(courante.Store) courante.Store
 }
 
 // counts counts by key.
@@ -73,9 +77,13 @@ func (w *town) start(t *testing.T, service string, lanes int) *process {
 		here, there = there, here
 	}
 	b := w.databases[service]()
+	store := b.store(service)
+	if w.through != nil {
+		store = w.through(store)
+	}
 	rt, err := courante.NewRuntime(courante.Config{
 		Database: b.db, Lanes: lanes, Broker: p.conn, Shared: w.shared,
-		Services: []courante.Mount{{Service: here, Store: b.store(service)}},
+		Services: []courante.Mount{{Service: here, Store: store}},
 		Foreign:  []courante.Foreign{{Service: there}},
 	})
 	if err != nil {
@@ -191,4 +199,61 @@ func TestProcessesShareLanesWhileTheyComeAndGo(t *testing.T) {
 	if r, _, err := hotels[0].rooms.Get(t.Context(), "ritz"); err != nil || r.Free != 1000-rounds*each {
 		t.Errorf("rooms = %+v, %v; want %d free", r, err, 1000-rounds*each)
 	}
+}
+
+// A process that reaches the broker and no longer its database leaves its lanes
+// to one that reaches both, and with them its place in line at their queues.
+func TestProcessWithoutItsDatabaseLeavesItsQueues(t *testing.T) {
+	t.Parallel()
+	w := newTown(t, "postgres", memory.BrokerConfig{})
+	w.shared = true
+	desk := w.start(t, "desk", 1)
+	cut := new(cutStore)
+	w.through = func(s courante.Store) courante.Store {
+		cut.SharedStore = s.(courante.SharedStore)
+		return cut
+	}
+	first := w.start(t, "hotel", 2)
+	w.through = nil
+	first.doOpen(t, "ritz", 1000)
+	w.book(t, desk, "before", 20)
+	w.wait(t, desk, "before", 20)
+
+	cut.off.Store(true)
+	w.book(t, desk, "during", 20)
+	w.start(t, "hotel", 2)
+	w.wait(t, desk, "during", 20)
+	if n := len(w.asked.of); n != 40 {
+		t.Errorf("the registry was asked for %d licences, want 40", n)
+	}
+	cut.off.Store(false)
+}
+
+// cutStore is a store that its process cannot reach while it is off.
+type cutStore struct {
+	courante.SharedStore
+	off atomic.Bool
+}
+
+var errCut = courante.Transient(errors.New("the database is out of reach"))
+
+func (s *cutStore) Begin(ctx context.Context) (courante.Unit, error) {
+	if s.off.Load() {
+		return nil, errCut
+	}
+	return s.SharedStore.Begin(ctx)
+}
+
+func (s *cutStore) Share(ctx context.Context, c courante.Claim) (courante.Shares, error) {
+	if s.off.Load() {
+		return courante.Shares{}, errCut
+	}
+	return s.SharedStore.Share(ctx, c)
+}
+
+func (s *cutStore) Progress(ctx context.Context, lane courante.Lane) (courante.Progress, error) {
+	if s.off.Load() {
+		return courante.Progress{}, errCut
+	}
+	return s.SharedStore.Progress(ctx, lane)
 }
