@@ -16,14 +16,17 @@ import (
 // time to time it records what is open with its place in the log, so that a
 // restart reads only what came after.
 //
+// A service's agenda has parts, so that several processes can have some each.
+// What a stream set or asked for is in the part of its name; a journey is in
+// that of its correlation id.
+//
 // Being late or doing something twice is harmless here: whether a deadline or
 // an effect is still open is decided on the state, in the transaction that
 // ends it.
 type agenda struct {
-	n        *node
-	actor    *Actor
-	asked    chan struct{}       // wakes performers, one for each effect that is ready
-	breakers map[string]*breaker // by effect
+	n     *node
+	k     int // which part
+	actor *Actor
 
 	// The actor's own.
 	opened   bool
@@ -39,11 +42,13 @@ type agenda struct {
 	tasks  map[string]*task
 	former map[string]*task // those before it was opened again, until it has caught up
 	alarms alarms           // when a task is to be looked at again; old entries are skipped
-	ready  []*task          // effects that wait for a performer
+	held   []*task          // effects that go to the performers once it has caught up
 }
 
 // task is an open deadline or effect.
 type task struct {
+	of *agenda
+
 	Stream      string    `json:"stream"`
 	Correlation string    `json:"correlation"`
 	Trace       string    `json:"trace,omitempty"`
@@ -71,21 +76,30 @@ const (
 	agendaRecordAfter              = 10 * time.Minute
 )
 
-func newAgenda(n *node) *agenda {
-	a := &agenda{n: n, asked: make(chan struct{}, n.rt.cfg.Performers), tasks: map[string]*task{}, breakers: map[string]*breaker{}}
-	for name := range n.svc.effects {
-		a.breakers[name] = &breaker{}
-	}
-	return a
-}
+// AgendaParts is how many parts the agenda of each service has, and so among how
+// many processes its deadlines and effects can be shared. Each part reads the
+// whole log, from memory.
+const AgendaParts = 4
+
+func newAgenda(n *node, k int) *agenda { return &agenda{n: n, k: k, tasks: map[string]*task{}} }
+
+// AgendaSubscriber is the name under which the agenda of a service records its
+// places in the log. Its lane epoch is the first, with AgendaParts lanes.
+func AgendaSubscriber(service string) string { return service + "/agenda" }
 
 func (a *agenda) lane() Lane {
-	return Lane{Subscriber: a.n.svc.name + "/agenda", Log: a.n.svc.name, Epoch: 1}
+	return Lane{Subscriber: AgendaSubscriber(a.n.svc.name), Log: a.n.svc.name, Epoch: 1, K: a.k}
 }
+
+// name is how the part is called in leases.
+func (a *agenda) name() string { return fmt.Sprintf("agenda/%d", a.k) }
+
+// has reports whether what belongs to a stream or correlation is in the part.
+func (a *agenda) has(name string) bool { return LaneOf(name, AgendaParts) == a.k }
 
 // step reads the service's log and fires the deadlines that are due.
 func (a *agenda) step(ctx context.Context) (bool, error) {
-	if !a.n.holds(agendaName) {
+	if !a.n.holds(a.name()) {
 		a.stand()
 		return false, nil
 	}
@@ -111,7 +125,7 @@ func (a *agenda) stand() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.opened, a.known = false, false
-	a.tasks, a.former, a.alarms, a.ready = map[string]*task{}, nil, nil, nil
+	a.tasks, a.former, a.alarms, a.held = map[string]*task{}, nil, nil, nil
 }
 
 // caughtUp reports whether the agenda knows all that had ended when it was
@@ -121,18 +135,16 @@ func (a *agenda) caughtUp() bool {
 		return false
 	}
 	a.mu.Lock()
-	before := a.known
-	a.known, a.former = true, nil
+	held := a.held
+	a.known, a.former, a.held = true, nil, nil
 	a.mu.Unlock()
-	if !before {
-		a.wakePerformers()
-	}
+	a.n.performers.add(held...)
 	return true
 }
 
 // open restores what was open at the last record.
 func (a *agenda) open(ctx context.Context) error {
-	p, err := firstPlace(ctx, a.n.store, a.lane())
+	p, err := firstPlace(ctx, a.n.store, a.lane(), AgendaParts)
 	if err != nil {
 		return err
 	}
@@ -150,6 +162,7 @@ func (a *agenda) open(ctx context.Context) error {
 	a.former, a.tasks = a.tasks, map[string]*task{}
 	a.alarms, a.known, a.seen = nil, false, p.Cursor
 	for _, t := range saved {
+		t.of = a
 		if t.Deadline != nil {
 			t.at = t.Deadline.Due
 		}
@@ -170,13 +183,23 @@ func (a *agenda) add(t *task) {
 	}
 	a.tasks[t.id()] = t
 	if t.Effect != nil && !t.busy {
-		t.busy = true
-		a.ready = append(a.ready, t)
+		a.hand(t)
 		return
 	}
 	if t.Deadline != nil {
 		a.alarms.push(t)
 	}
+}
+
+// hand gives an effect to the performers, or keeps it until the agenda has
+// caught up. The mutex is held.
+func (a *agenda) hand(t *task) {
+	t.busy = true
+	if a.known {
+		a.n.performers.add(t)
+		return
+	}
+	a.held = append(a.held, t)
 }
 
 func (t *task) id() string {
@@ -202,21 +225,18 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 		}
 		return false, nil
 	}
-	asked := false
 	a.mu.Lock()
 	for i := range events {
-		a.travel(ctx, &events[i])
-		if notes := events[i].Notes; notes != nil {
-			asked = a.apply(&events[i], notes) || asked
+		e := &events[i]
+		a.travel(ctx, e)
+		if e.Notes != nil && a.has(e.Stream) {
+			a.apply(e, e.Notes)
 			a.changed++
 		}
 	}
 	a.seen = to
 	a.mu.Unlock()
 	a.reached = to
-	if asked {
-		a.wakePerformers() // who finds that the agenda has not caught up sleeps again
-	}
 	if every := a.n.rt.cfg.RecordEvery; stale || a.changed >= notesPerRecord*every || a.reached.Tick-a.progress.Cursor.Tick >= int64(ticksPerRecord*every) {
 		if err := a.checkpoint(ctx); err != nil {
 			return false, err
@@ -225,7 +245,7 @@ func (a *agenda) read(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (a *agenda) apply(e *Event, notes *Notes) (asked bool) {
+func (a *agenda) apply(e *Event, notes *Notes) {
 	for _, name := range notes.Clear {
 		delete(a.tasks, e.Stream+"/"+name)
 	}
@@ -233,15 +253,13 @@ func (a *agenda) apply(e *Event, notes *Notes) (asked bool) {
 		delete(a.tasks, id)
 	}
 	for i := range notes.Set {
-		a.add(&task{Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Deadline: &notes.Set[i], at: notes.Set[i].Due})
+		a.add(&task{of: a, Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Deadline: &notes.Set[i], at: notes.Set[i].Due})
 	}
 	for i := range notes.Ask {
 		if a.tasks[notes.Ask[i].ID] == nil { // else it is read again and goes on
-			a.add(&task{Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Effect: &notes.Ask[i], Asked: e.Time})
-			asked = true
+			a.add(&task{of: a, Stream: e.Stream, Correlation: e.Correlation, Trace: e.Trace, Effect: &notes.Ask[i], Asked: e.Time})
 		}
 	}
-	return asked
 }
 
 // checkpoint records what is open. ErrFenced means that another instance did;
@@ -276,9 +294,6 @@ const fireAtOnce = 256
 // whose retry is due to the performers.
 func (a *agenda) fire(ctx context.Context) (bool, error) {
 	due, retries := a.due()
-	if retries {
-		a.wakePerformers()
-	}
 	if len(due) == 0 {
 		return retries, nil
 	}
@@ -319,8 +334,8 @@ func (a *agenda) due() (deadlines []*task, retries bool) {
 			continue // it ended, or was replaced
 		}
 		if t.Effect != nil {
-			t.busy, retries = true, true
-			a.ready = append(a.ready, t)
+			a.hand(t)
+			retries = true
 			continue
 		}
 		deadlines = append(deadlines, t)

@@ -87,7 +87,7 @@ func TestEffectThatWasCarriedOutLongAgoIsNotCalledForAfterAStart(t *testing.T) {
 	// performers are as fast as they can be meanwhile.
 	now = now.Add(48 * time.Hour)
 	_, rt = start()
-	settle(t, db, rt, "agenda hotel", "performer hotel/0")
+	settle(t, db, rt, "agenda hotel/0", "agenda hotel/1", "agenda hotel/2", "agenda hotel/3", "performer hotel/0")
 	if calls != 3 {
 		t.Errorf("after the restart the registry was called %d times more", calls-3)
 	}

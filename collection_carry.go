@@ -147,7 +147,7 @@ func (c *carrier) try(ctx context.Context) (bool, error) {
 
 // open finds the place where the collection was left.
 func (c *carrier) open(ctx context.Context) error {
-	p, err := firstPlace(ctx, c.n.store, c.lane())
+	p, err := firstPlace(ctx, c.n.store, c.lane(), 1)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (rt *Runtime) delays() delays {
 	}
 	counts := map[delayedValue]int64{}
 	for _, n := range rt.nodes {
-		n.agenda.each(func(t *task) {
+		n.eachTask(func(t *task) {
 			j := t.Journey
 			if j == nil {
 				return
@@ -122,11 +122,11 @@ func (rt *Runtime) causes() map[string]string {
 		}
 	}
 	for _, n := range rt.nodes {
-		n.agenda.each(func(t *task) {
+		n.eachTask(func(t *task) {
 			if t.Effect == nil {
 				return
 			}
-			if b := n.agenda.breakers[t.Effect.Effect]; b != nil && b.open() {
+			if b := n.performers.breakers[t.Effect.Effect]; b != nil && b.open() {
 				mark(t.Correlation, delayBreaker)
 			}
 		})
@@ -134,19 +134,17 @@ func (rt *Runtime) causes() map[string]string {
 	return causes
 }
 
-// each calls visit with what the agenda knows to be open; with nothing before it
-// has caught up with its log. A service without an agenda has none.
-func (a *agenda) each(visit func(*task)) {
-	if a == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.known {
-		return
-	}
-	for _, t := range a.tasks {
-		visit(t)
+// eachTask calls visit with what the agenda knows to be open: those parts of it
+// that this process has, once they have caught up with the log.
+func (n *node) eachTask(visit func(*task)) {
+	for _, a := range n.agenda {
+		a.mu.Lock()
+		if a.known {
+			for _, t := range a.tasks {
+				visit(t)
+			}
+		}
+		a.mu.Unlock()
 	}
 }
 

@@ -86,7 +86,7 @@ func (g *gauges) observe(rt *Runtime, o metric.Observer) {
 			stopped = 1
 		}
 		o.ObserveInt64(g.stopped, stopped, n.labels.service)
-		if n.agenda != nil {
+		if len(n.agenda) > 0 {
 			g.observeAgenda(n, o)
 		}
 		for i, f := range n.followers {
@@ -136,19 +136,25 @@ func (g *gauges) observeProjection(n *node, p *Projection, f *follower, o metric
 }
 
 func (g *gauges) observeAgenda(n *node, o metric.Observer) {
-	a := n.agenda
-	a.mu.Lock()
-	at := a.seen
-	a.mu.Unlock()
 	lag := int64(0)
-	n.rt.tails[n.svc.name].eachAfter(at, func(*Event) { lag++ })
+	for _, a := range n.agenda {
+		if !n.holds(a.name()) {
+			continue
+		}
+		a.mu.Lock()
+		at := a.seen
+		a.mu.Unlock()
+		behind := int64(0)
+		n.rt.tails[n.svc.name].eachAfter(at, func(*Event) { behind++ })
+		lag = max(lag, behind)
+	}
 	o.ObserveInt64(g.agendaLag, lag, n.labels.service)
 
 	now := n.rt.now()
 	var open int64
 	var late time.Duration
 	effects, oldest := map[string]int64{}, map[string]time.Duration{}
-	a.each(func(t *task) {
+	n.eachTask(func(t *task) {
 		switch {
 		case t.Deadline != nil:
 			open++
@@ -167,7 +173,7 @@ func (g *gauges) observeAgenda(n *node, o metric.Observer) {
 		o.ObserveInt64(g.effects, effects[name], with)
 		o.ObserveFloat64(g.effectAge, oldest[name].Seconds(), with)
 		broken := int64(0)
-		if a.breakers[name].open() {
+		if n.performers.breakers[name].open() {
 			broken = 1
 		}
 		o.ObserveInt64(g.breakers, broken, with)

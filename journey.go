@@ -13,14 +13,16 @@ import (
 // journeys measure the sagas that a service declares, from the first event to
 // the one that ends it, which are both in its own log.
 //
-// Each is counted once however many processes there are: by the one whose
-// transaction wrote the event. It is measured when that process's agenda reads
-// the event back, because the log alone has both ends in order, after any
-// restart. What a process wrote and had not read back when it was killed is not
-// counted; what is under way then, the agenda's record and the log tell.
+// Each is counted once: by the process whose transaction wrote the event, or, if
+// processes share the service, by the one that has its part of the agenda. It is
+// measured when the agenda reads the event from the log, because the log alone
+// has both ends in order, after any restart. What was not read yet when a
+// process was killed is not counted; what is under way then, the agenda's record
+// and the log tell.
 type journeys struct {
 	starts map[string][]*Saga  // by event type
 	ends   map[string][]ending // by event type
+	shared bool                // whoever reads an event measures it
 
 	mu  sync.Mutex         // guards own
 	own map[place]struct{} // events that begin or end one, written here and not read back yet
@@ -47,8 +49,8 @@ type journey struct {
 
 func journeyID(saga, correlation string) string { return "saga/" + saga + "/" + correlation }
 
-func newJourneys(s *Service) *journeys {
-	j := &journeys{starts: map[string][]*Saga{}, ends: map[string][]ending{}, own: map[place]struct{}{}}
+func newJourneys(s *Service, shared bool) *journeys {
+	j := &journeys{starts: map[string][]*Saga{}, ends: map[string][]ending{}, shared: shared, own: map[place]struct{}{}}
 	for i := range s.sagas {
 		saga := &s.sagas[i]
 		j.starts[saga.Starts] = append(j.starts[saga.Starts], saga)
@@ -68,6 +70,9 @@ func newJourneys(s *Service) *journeys {
 // journey. It does so before, because the agenda may read them before the
 // answer is here. An answer that is lost may have been a yes.
 func (j *journeys) commit(ctx context.Context, unit Unit, c Changes) (Receipt, error) {
+	if j.shared {
+		return unit.Commit(ctx, c)
+	}
 	var own []place
 	for i := range c.Events {
 		if e := &c.Events[i]; len(j.starts[e.Type])+len(j.ends[e.Type]) > 0 {
@@ -103,10 +108,15 @@ func (j *journeys) take(e *Event) bool {
 // travel begins and ends journeys with an event of the log. The mutex is held.
 func (a *agenda) travel(ctx context.Context, e *Event) {
 	starts, ends := a.n.journeys.starts[e.Type], a.n.journeys.ends[e.Type]
-	if len(starts)+len(ends) == 0 {
+	if len(starts)+len(ends) == 0 || !a.has(e.Correlation) {
 		return
 	}
-	own := a.n.journeys.take(e)
+	// What was there before a shared agenda was opened, who had it before has
+	// measured.
+	own := a.known
+	if !a.n.journeys.shared {
+		own = a.n.journeys.take(e)
+	}
 	for _, saga := range starts {
 		if a.tasks[journeyID(saga.Name, e.Correlation)] != nil {
 			continue
@@ -115,7 +125,7 @@ func (a *agenda) travel(ctx context.Context, e *Event) {
 		if saga.Value != nil {
 			j.Amount, j.Unit = saga.Value(e)
 		}
-		a.add(&task{Stream: e.Stream, Correlation: e.Correlation, Journey: j})
+		a.add(&task{of: a, Stream: e.Stream, Correlation: e.Correlation, Journey: j})
 		a.changed++
 		if own {
 			a.n.rt.metrics.started.Add(ctx, 1, metric.WithAttributes(attribute.String("saga", saga.Name)))

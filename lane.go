@@ -425,6 +425,12 @@ func (n *node) reached(log string, to Cursor) bool {
 	return found >= n.rt.cfg.Lanes
 }
 
+func (n *node) wakeAgenda() {
+	for _, a := range n.agenda {
+		a.actor.Wake()
+	}
+}
+
 func (n *node) wakeConsumers() {
 	for _, c := range n.consumers {
 		c.actor.Wake()

@@ -11,7 +11,7 @@ import (
 func newNode(rt *Runtime, m Mount) *node {
 	n := &node{
 		rt: rt, svc: m.Service, store: m.Store, commands: commandQueue{begun: make(chan struct{})},
-		labels: newLabels(m.Service), journeys: newJourneys(m.Service),
+		labels: newLabels(m.Service), journeys: newJourneys(m.Service, rt.cfg.Shared),
 	}
 	n.reads.ask = n.store.Read
 	n.locates.ask = n.locateEach

@@ -9,31 +9,161 @@ import (
 	"time"
 )
 
-// perform takes one effect that is due, makes the call if it has no answer yet,
+// performers make the calls to the outside that the parts of a service's agenda
+// ask for.
+type performers struct {
+	n        *node
+	asked    chan struct{}       // wakes one performer for each effect that is ready
+	breakers map[string]*breaker // by effect
+	pace     *pace
+
+	mu    sync.Mutex // guards what follows
+	ready []*task    // effects that wait for a performer
+	busy  int        // calls under way
+}
+
+func newPerformers(n *node) *performers {
+	p := &performers{n: n, asked: make(chan struct{}, n.rt.cfg.Performers), breakers: map[string]*breaker{}, pace: newPace(n.rt.cfg.Performers)}
+	for name := range n.svc.effects {
+		p.breakers[name] = &breaker{}
+	}
+	return p
+}
+
+// add hands effects to whoever is idle. A service without effects has nobody.
+func (p *performers) add(tasks ...*task) {
+	if len(tasks) == 0 {
+		return
+	}
+	p.mu.Lock()
+	p.ready = append(p.ready, tasks...)
+	p.mu.Unlock()
+	p.wake()
+}
+
+// wake wakes as many performers as may begin with something.
+func (p *performers) wake() {
+	p.mu.Lock()
+	n := min(len(p.ready), p.limit()-p.busy)
+	p.mu.Unlock()
+	for range n {
+		select {
+		case p.asked <- struct{}{}:
+		default:
+			return // all of them are awake
+		}
+	}
+}
+
+// limit is how many calls may be under way at once.
+func (p *performers) limit() int {
+	if p.n.rt.cfg.Stepped {
+		return p.n.rt.cfg.Performers
+	}
+	return p.pace.Limit()
+}
+
+// step takes one effect that is due, makes the call if it has no answer yet,
 // and has its outcome decided on. It is the step of each performer.
-func (a *agenda) perform(ctx context.Context) (bool, error) {
-	t := a.take()
+func (p *performers) step(ctx context.Context) (bool, error) {
+	t := p.take()
 	if t == nil {
 		return false, nil
 	}
+	start := time.Now()
+	outcome := t.of.perform(ctx, t)
+	p.release(time.Since(start), outcome)
+	return true, nil
+}
+
+// take returns the effect that has waited longest, if another call may begin.
+func (p *performers) take() *task {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.busy < p.limit() && len(p.ready) > 0 {
+		t := p.ready[0]
+		p.ready[0] = nil
+		p.ready = p.ready[1:]
+		p.mu.Unlock()
+		wanted := t.of.wants(t)
+		p.mu.Lock()
+		if wanted {
+			p.busy++
+			return t
+		}
+	}
+	return nil
+}
+
+// performed is what became of an effect that a performer took.
+type performed int
+
+const (
+	notCalled performed = iota // it has its answer already, or has to wait
+	callFailed
+	callAnswered
+)
+
+func (p *performers) release(took time.Duration, outcome performed) {
+	p.mu.Lock()
+	p.busy--
+	waiting := len(p.ready) > 0
+	p.mu.Unlock()
+	if outcome != notCalled && !p.n.rt.cfg.Stepped {
+		p.pace.note(time.Now(), took, outcome == callFailed, waiting)
+	}
+	p.wake()
+}
+
+// drain is how many seconds it takes to make the calls that are asked for now,
+// in this process.
+func (p *performers) drain() float64 {
+	p.mu.Lock()
+	open := len(p.ready) + p.busy
+	p.mu.Unlock()
+	return p.pace.drain(open)
+}
+
+// wants reports whether the agenda still wants the effect performed now. It
+// does not before it has caught up: otherwise a start would call for effects
+// that were carried out long ago, and other parties do not remember their keys
+// for ever.
+func (a *agenda) wants(t *task) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.tasks[t.id()] != t || t.settled:
+		t.busy = false // dropped while it waited
+		return false
+	case !a.known:
+		a.held = append(a.held, t)
+		return false
+	}
+	return true
+}
+
+// perform makes the call of one effect, unless it is answered already, and has
+// its outcome decided on.
+func (a *agenda) perform(ctx context.Context, t *task) (did performed) {
 	if !t.answered {
 		ef := a.n.svc.effects[t.Effect.Effect]
 		if ef == nil {
 			a.later(t, fmt.Errorf("effect %q is not declared in this program", t.Effect.Effect))
-			return true, nil
+			return notCalled
 		}
-		b := a.breakers[t.Effect.Effect]
+		b := a.n.performers.breakers[t.Effect.Effect]
 		if wait := b.wait(a.n.rt.now()); wait > 0 {
 			a.postpone(t, wait)
-			return true, nil
+			return notCalled
 		}
 		out, err := a.call(ctx, ef, t)
 		b.note(a.n.rt.now(), err)
 		if err != nil {
 			a.later(t, err)
-			return true, nil
+			return callFailed
 		}
 		t.outcome, t.answered, t.attempts = out, true, 0
+		did = callAnswered
 	}
 	it := a.answered(t)
 	ctx = a.n.rt.begin(ctx, it, a.n.svc.name+" "+it.step.Name)
@@ -47,31 +177,10 @@ func (a *agenda) perform(ctx context.Context) (bool, error) {
 	if err != nil {
 		a.failed(t, "outcome of effect "+t.Effect.ID, err)
 		a.actor.Wake()
-		return true, nil
+		return did
 	}
 	t.busy, t.settled = false, true
-	return true, nil
-}
-
-// take returns the effect that has waited longest; none before the agenda has
-// caught up. Otherwise a start would call for effects that were carried out
-// long ago, and other parties do not remember their keys for ever.
-func (a *agenda) take() *task {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.known {
-		return nil
-	}
-	for len(a.ready) > 0 {
-		t := a.ready[0]
-		a.ready[0] = nil
-		a.ready = a.ready[1:]
-		if a.tasks[t.id()] == t && !t.settled {
-			return t
-		}
-		t.busy = false // dropped while it waited
-	}
-	return nil
+	return did
 }
 
 // call makes one attempt. After an attempt with an unknown outcome the other
@@ -154,20 +263,6 @@ func (a *agenda) answered(t *task) *item {
 	ef := a.n.svc.effects[t.Effect.Effect]
 	it.step, it.decide = ef.step, func(d *Decision) error { return ef.then(d, id, *t.Effect, t.outcome) }
 	return it
-}
-
-// wakePerformers wakes as many performers as have something to do.
-func (a *agenda) wakePerformers() {
-	a.mu.Lock()
-	n := len(a.ready)
-	a.mu.Unlock()
-	for range min(n, cap(a.asked)) {
-		select {
-		case a.asked <- struct{}{}:
-		default:
-			return // all of them are awake
-		}
-	}
 }
 
 // breaker keeps calls from a party that does not answer. After breakAfter

@@ -131,7 +131,7 @@ func (r *relay) close() {
 // open reads the relay's place. It is false while another process has the log
 // in hand.
 func (r *relay) open(ctx context.Context) (bool, error) {
-	p, err := firstPlace(ctx, r.store, r.lane())
+	p, err := firstPlace(ctx, r.store, r.lane(), 1)
 	if err != nil {
 		return false, err
 	}

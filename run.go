@@ -59,9 +59,9 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	final, done := context.WithTimeout(context.WithoutCancel(ctx), rt.cfg.Drain)
 	defer done()
 	for _, n := range rt.nodes {
-		if n.agenda != nil {
-			if err := n.agenda.checkpoint(final); err != nil {
-				rt.log.Warn("the agenda was not saved; the next start reads more of the log", "service", n.svc.name, "error", err)
+		for _, a := range n.agenda {
+			if err := a.checkpoint(final); err != nil {
+				rt.log.Warn("the agenda was not saved; the next start reads more of the log", "service", n.svc.name, "part", a.k, "error", err)
 			}
 		}
 	}

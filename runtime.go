@@ -154,20 +154,21 @@ type Runtime struct {
 
 // node is a service on its store, inside a runtime.
 type node struct {
-	rt        *Runtime
-	svc       *Service
-	store     Store
-	labels    labels
-	journeys  *journeys
-	consumers []*consumer
-	agenda    *agenda
-	share     *share // nil: it is not shared
-	followers []*follower
-	carriers  []*carrier
-	commands  commandQueue
-	reads     group[Key, State]
-	locates   group[Token, error]
-	kept      kept
+	rt         *Runtime
+	svc        *Service
+	store      Store
+	labels     labels
+	journeys   *journeys
+	consumers  []*consumer
+	agenda     []*agenda // its parts; none if the service has nothing for one
+	performers *performers
+	share      *share // nil: it is not shared
+	followers  []*follower
+	carriers   []*carrier
+	commands   commandQueue
+	reads      group[Key, State]
+	locates    group[Token, error]
+	kept       kept
 
 	sources  []string     // logs that hold what it reacts to
 	prepared bool         // its tables are up to date; see Prepare
@@ -523,15 +524,19 @@ func (rt *Runtime) enlist() {
 			}
 		}
 		if len(n.svc.deadlines)+len(n.svc.effects)+len(n.svc.sagas) > 0 {
-			n.agenda = newAgenda(n)
-			n.agenda.actor = rt.actor("agenda "+n.svc.name, n.agenda.step, n.agenda.next)
+			n.performers = newPerformers(n)
+			for k := range AgendaParts {
+				a := newAgenda(n, k)
+				a.actor = rt.actor(fmt.Sprintf("agenda %s/%d", n.svc.name, k), a.step, a.next)
+				n.agenda = append(n.agenda, a)
+			}
 			for i := range rt.cfg.Performers {
 				if len(n.svc.effects) == 0 {
 					break
 				}
 				// They share one wake-up: whoever is idle takes it.
-				p := rt.actor(fmt.Sprintf("performer %s/%d", n.svc.name, i), n.agenda.perform, nil)
-				p.wake = n.agenda.asked
+				p := rt.actor(fmt.Sprintf("performer %s/%d", n.svc.name, i), n.performers.step, nil)
+				p.wake = n.performers.asked
 			}
 		}
 		rt.enlistFollowers(n)
@@ -606,8 +611,8 @@ func (rt *Runtime) grown(log string) {
 		for _, c := range n.consumers {
 			c.actor.Wake()
 		}
-		if n.agenda != nil && n.svc.name == log {
-			n.agenda.actor.Wake()
+		if n.svc.name == log {
+			n.wakeAgenda()
 		}
 		for _, c := range n.carriers {
 			if n.svc.name == log {

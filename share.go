@@ -68,8 +68,6 @@ func newShare(n *node, store SharedStore) *share {
 // laneName is how the lanes of consumer k are called in leases.
 func laneName(k int) string { return fmt.Sprintf("lane/%d", k) }
 
-const agendaName = "agenda"
-
 // names are what this process could do.
 func (s *share) names() (names []string) {
 	for _, c := range s.n.consumers {
@@ -77,8 +75,8 @@ func (s *share) names() (names []string) {
 			names = append(names, laneName(c.k))
 		}
 	}
-	if s.n.agenda != nil {
-		names = append(names, agendaName)
+	for _, a := range s.n.agenda {
+		names = append(names, a.name())
 	}
 	for _, c := range s.n.carriers {
 		// Who cannot reach the cache leaves it to others, who perhaps can.
@@ -127,9 +125,7 @@ func (s *share) step(ctx context.Context) (bool, error) {
 	if changed {
 		s.n.rt.log.Info("this process has its part of the service's lanes", "service", s.n.svc.name, "processes", got.Processes, "held", got.Held)
 		s.n.wakeConsumers()
-		if s.n.agenda != nil {
-			s.n.agenda.actor.Wake()
-		}
+		s.n.wakeAgenda()
 		for _, c := range s.n.carriers {
 			c.actor.Wake()
 		}

@@ -173,12 +173,12 @@ func laneProgress(ctx context.Context, subscriber Store, e LaneEpoch, k int) (Pr
 // firstPlace reads the last record of a lane that is no subscriber's. The first
 // time there is none, and it makes itself known, so that the store keeps room
 // for it.
-func firstPlace(ctx context.Context, store Store, lane Lane) (Progress, error) {
+func firstPlace(ctx context.Context, store Store, lane Lane, lanes int) (Progress, error) {
 	p, err := store.Progress(ctx, lane)
 	if !errors.Is(err, ErrNotFound) {
 		return p, err
 	}
-	err = store.AddLaneEpoch(ctx, LaneEpoch{Subscriber: lane.Subscriber, Log: lane.Log, N: lane.Epoch, Lanes: 1})
+	err = store.AddLaneEpoch(ctx, LaneEpoch{Subscriber: lane.Subscriber, Log: lane.Log, N: lane.Epoch, Lanes: lanes})
 	if err != nil && !errors.Is(err, ErrFenced) {
 		return Progress{}, err
 	}

@@ -96,6 +96,13 @@ func once(do *func()) {
 }
 
 // actor is the actor of that name.
+// agenda is the part of a context's agenda in which an order's stream is.
+func (s *stepped) agenda(context, order string) *courante.Actor {
+	s.t.Helper()
+	category := map[string]string{payment.Name: "payment", shipping.Name: "shipment"}[context]
+	return s.actor(fmt.Sprintf("agenda %s/%d", context, courante.LaneOf(category+":"+order, courante.AgendaParts)))
+}
+
 func (s *stepped) actor(name string) *courante.Actor {
 	s.t.Helper()
 	actors := s.rt.Actors()
@@ -251,10 +258,9 @@ func TestCancelBetweenAllSteps(t *testing.T) {
 			}
 
 			cancelled, late := 0, 0
-			for n := range total + 1 {
-				id := fmt.Sprintf("cancelled-%d", n)
+			cancelAfter := func(id, when string, advance func()) {
 				s.place(id, tt.token, tt.country, tt.quantity)
-				s.run(n)
+				advance()
 				for _, step := range s.decided {
 					delete(all, step)
 				}
@@ -264,7 +270,7 @@ func TestCancelBetweenAllSteps(t *testing.T) {
 				case errors.As(err, &no) && no.Code == "conflict":
 					late++
 				case err != nil:
-					t.Fatalf("cancel after %d steps: %v", n, err)
+					t.Fatalf("cancel %s: %v", when, err)
 				case !already:
 					cancelled++
 				}
@@ -274,11 +280,22 @@ func TestCancelBetweenAllSteps(t *testing.T) {
 					left -= tt.quantity
 				}
 				if err == nil && !already && o.CancelReason != "second thoughts" && o.Status != ordering.Confirmed {
-					t.Errorf("cancelled after %d steps it ends %s: %s", n, o.Status, o.CancelReason)
+					t.Errorf("cancelled %s it ends %s: %s", when, o.Status, o.CancelReason)
 				}
 				if t.Failed() {
-					t.Fatalf("cancelled after %d of %d steps", n, total)
+					t.Fatalf("cancelled %s", when)
 				}
+			}
+			for n := range total + 1 {
+				cancelAfter(fmt.Sprintf("cancelled-%d", n), fmt.Sprintf("after %d of %d steps", n, total), func() { s.run(n) })
+			}
+			// Orders do not all go the same way step by step, so some decision may
+			// not have been the last one before a cancellation yet.
+			for i, step := range slices.Sorted(maps.Keys(all)) {
+				cancelAfter(fmt.Sprintf("cancelled-right-after-%d", i), "right after "+step, func() {
+					for !slices.Contains(s.decided, step) && s.run(1) > 0 {
+					}
+				})
 			}
 			s.wantLevel(s.stock, "tea", left)
 			if missed := slices.Sorted(maps.Keys(all)); len(missed) > 0 {
@@ -344,7 +361,7 @@ func TestDeadlineMeetsAnswer(t *testing.T) {
 					}
 					s.run(most)
 					r := pick(s)
-					performer, agenda := s.actor("performer "+r.context+"/0"), s.actor("agenda "+r.context)
+					performer, agenda := s.actor("performer "+r.context+"/0"), s.agenda(r.context, "o")
 					s.place("o", "tok_ok", "GB", 2)
 					for agenda.Next().IsZero() { // until the call is asked for and its deadline known
 						if s.run(1) == 0 {

@@ -87,7 +87,7 @@ func (t *town) subscribeBehind(ctx context.Context) error {
 		for _, e := range m.Service.Events() {
 			emitter[e.Name] = name
 		}
-		err = m.Store.AddLaneEpoch(ctx, courante.LaneEpoch{Subscriber: name + "/agenda", Log: name, N: 1, Lanes: 1, From: head})
+		err = m.Store.AddLaneEpoch(ctx, courante.LaneEpoch{Subscriber: courante.AgendaSubscriber(name), Log: name, N: 1, Lanes: courante.AgendaParts, From: head})
 		if err != nil {
 			return err
 		}
