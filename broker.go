@@ -37,6 +37,11 @@ type Broker interface {
 	// acknowledged. The queue is declared if it is not there.
 	Consume(ctx context.Context, q Queue) (Consumption, error)
 
+	// Depth is how many messages are in the queue for whoever consumes it in this
+	// process: those that nobody has taken, and those that it has and did not
+	// acknowledge. It is for metrics, and may be off by what moves meanwhile.
+	Depth(ctx context.Context, q Queue) (int, error)
+
 	// Ask sends a request to whoever relays the log, and Asked takes those for
 	// a log. Requests are few and may be lost: who needs something asks again.
 	Ask(ctx context.Context, log string, r RelayRequest) error

@@ -211,11 +211,13 @@ func (c *consumer) fetch(ctx context.Context) (w *work, moved bool, err error) {
 func (c *consumer) run(ctx context.Context, w *work) error {
 	w.aside = c.aside
 	end := c.n.rt.beginBatch(ctx, c.n, w.items)
+	start := time.Now()
 	err := c.n.process(ctx, w)
 	end(err)
 	if err != nil {
 		return err
 	}
+	c.n.backlog.note(len(w.items), time.Since(start))
 	c.noteParked(ctx, w)
 	return nil
 }

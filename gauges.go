@@ -17,6 +17,8 @@ type gauges struct {
 	queued       metric.Int64ObservableGauge
 	stopped      metric.Int64ObservableGauge
 	paused       metric.Int64ObservableGauge
+	drain        metric.Float64ObservableGauge
+	atOnce       metric.Int64ObservableGauge
 	tickAge      metric.Float64ObservableGauge
 	agendaLag    metric.Int64ObservableGauge
 	projections  metric.Float64ObservableGauge
@@ -49,6 +51,8 @@ func (rt *Runtime) observeGauges() (stop func(), err error) {
 	count(&g.queued, "courante.command.queued", "{command}", "commands that wait to be decided on")
 	count(&g.stopped, "courante.subscriber.stopped", "{service}", "1 if lanes of the service stopped for good and wait for a person")
 	count(&g.paused, "courante.actor.paused", "{actor}", "parts of the runtime that cannot go on for now, and try again")
+	seconds(&g.drain, "courante.subscriber.drain", "how long this process takes for what waits for it now, at its present pace; the signal to scale by")
+	count(&g.atOnce, "courante.effect.limit", "{call}", "calls to the outside that the process makes at once at most, as it has found out")
 	seconds(&g.tickAge, "courante.tick.age", "since the database last answered the ticker")
 	count(&g.agendaLag, "courante.agenda.lag", "{event}", "events whose deadlines and effects the service has not read yet")
 	seconds(&g.projections, "courante.projection.lag", "age of the oldest event that the projection wants and has not folded, of those in memory")
@@ -86,6 +90,7 @@ func (g *gauges) observe(rt *Runtime, o metric.Observer) {
 			stopped = 1
 		}
 		o.ObserveInt64(g.stopped, stopped, n.labels.service)
+		g.observeBacklog(n, o)
 		if len(n.agenda) > 0 {
 			g.observeAgenda(n, o)
 		}

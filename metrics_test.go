@@ -120,12 +120,17 @@ func (tr *trips) end(t *testing.T, id string) {
 	tr.do(t, tr.arrive, id, arrived{id}, courante.Clear("home"))
 }
 
-// scrape returns the numbers by name and attributes: "name{key=value,...}"; of
-// a histogram how many values it has.
 func (tr *trips) scrape(t *testing.T) map[string]float64 {
 	t.Helper()
+	return scrape(t, tr.reader)
+}
+
+// scrape returns the numbers by name and attributes: "name{key=value,...}"; of
+// a histogram how many values it has.
+func scrape(t *testing.T, reader *sdkmetric.ManualReader) map[string]float64 {
+	t.Helper()
 	var all metricdata.ResourceMetrics
-	if err := tr.reader.Collect(t.Context(), &all); err != nil {
+	if err := reader.Collect(t.Context(), &all); err != nil {
 		t.Fatal(err)
 	}
 	out := map[string]float64{}

@@ -13,6 +13,7 @@ func newNode(rt *Runtime, m Mount) *node {
 		rt: rt, svc: m.Service, store: m.Store, commands: commandQueue{begun: make(chan struct{})},
 		labels: newLabels(m.Service), journeys: newJourneys(m.Service, rt.cfg.Shared),
 	}
+	n.backlog.n = n
 	n.reads.ask = n.store.Read
 	n.locates.ask = n.locateEach
 	return n

@@ -68,9 +68,10 @@ type Config struct {
 	// nothing to do there are no ticks at all.
 	TickEvery time.Duration
 
-	// Performers is how many effects of one service may be under way at once;
-	// default 256. Calls to the outside mostly wait, and some that nobody answers
-	// must not keep the others from being made.
+	// Performers is how many effects of one service may be under way at once in
+	// this process; default 256. Calls to the outside mostly wait, and some that
+	// nobody answers must not keep the others from being made. How many of them
+	// are used is found out: more only while more get done by it.
 	Performers int
 
 	// RecordEvery is about how many ticks of a log a restart may have to read
@@ -162,6 +163,7 @@ type node struct {
 	consumers  []*consumer
 	agenda     []*agenda // its parts; none if the service has nothing for one
 	performers *performers
+	backlog    backlog
 	share      *share // nil: it is not shared
 	followers  []*follower
 	carriers   []*carrier
@@ -538,6 +540,9 @@ func (rt *Runtime) enlist() {
 				p := rt.actor(fmt.Sprintf("performer %s/%d", n.svc.name, i), n.performers.step, nil)
 				p.wake = n.performers.asked
 			}
+		}
+		if rt.wire != nil && !rt.cfg.Stepped {
+			n.backlog.actor = rt.actor("backlog "+n.svc.name, n.backlog.step, n.backlog.next)
 		}
 		rt.enlistFollowers(n)
 		rt.enlistCarriers(n)

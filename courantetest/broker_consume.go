@@ -34,6 +34,20 @@ var brokerConsume = []brokerCase{
 			}
 		}
 	}},
+	{"how deep", "Depth counts what nobody has taken and what this process has not acknowledged.", func(t *testing.T, f BrokerFixture) {
+		b, q := f.Connect(t), laneQueue("inventory", 0)
+		declare(t, b, q)
+		wantDepth(t, b, q, 0)
+		publish(t, b, series(1, 20, q)...)
+		wantDepth(t, b, q, 20)
+		c := consume(t, b, q)
+		list := take(t, c, 20)
+		wantDepth(t, b, q, 20)
+		acknowledge(t, c, list[4])
+		wantDepth(t, b, q, 15)
+		c.Close()
+		wantDepth(t, f.Connect(t), q, 15)
+	}},
 	{"given back", "What was taken and not acknowledged comes again after Close, in order and marked; what was acknowledged does not.", func(t *testing.T, f BrokerFixture) {
 		b, q := f.Connect(t), laneQueue("inventory", 0)
 		declare(t, b, q)

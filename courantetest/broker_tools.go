@@ -72,6 +72,26 @@ func consume(t *testing.T, b courante.Broker, q courante.Queue) courante.Consump
 	return c
 }
 
+// wantDepth waits until the broker has counted what is under way.
+func wantDepth(t *testing.T, b courante.Broker, q courante.Queue, want int) {
+	t.Helper()
+	deadline := time.NewTimer(brokerPatience)
+	defer deadline.Stop()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		got, err := b.Depth(t.Context(), q)
+		if err == nil && got == want {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-deadline.C:
+			t.Fatalf("Depth = %d, %v, want %d", got, err, want)
+		}
+	}
+}
+
 // takeUntil takes until enough says so.
 func takeUntil(t *testing.T, c courante.Consumption, enough func([]courante.Delivery) bool) []courante.Delivery {
 	t.Helper()

@@ -25,6 +25,7 @@ type BrokerConfig struct {
 const (
 	PointBrokerDeclare   = "broker declare"
 	PointBrokerConsume   = "broker consume" // before Consume and Asked
+	PointBrokerDepth     = "broker depth"   // before Depth
 	PointBrokerTake      = "broker take"
 	PointBrokerAck       = "broker ack"
 	PointBrokerAsk       = "broker ask"
@@ -202,6 +203,25 @@ func (c *BrokerConn) Consume(ctx context.Context, q courante.Queue) (courante.Co
 	}
 	defer c.b.mu.Unlock()
 	return consumption{newConsumer(c, row(c.b.lanes, q))}, nil
+}
+
+// Depth implements [courante.Broker].
+func (c *BrokerConn) Depth(ctx context.Context, q courante.Queue) (int, error) {
+	if err := c.enter(ctx, PointBrokerDepth); err != nil {
+		return 0, courante.Transient(err)
+	}
+	defer c.b.mu.Unlock()
+	lane := c.b.lanes[q]
+	if lane == nil {
+		return 0, nil
+	}
+	depth := len(lane.ready)
+	for _, other := range lane.consumers {
+		if other.conn == c {
+			depth += len(other.held)
+		}
+	}
+	return depth, nil
 }
 
 // Ask implements [courante.Broker].

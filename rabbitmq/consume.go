@@ -195,6 +195,16 @@ func (s *subscription) ack(upTo uint64) {
 	s.settled = upTo
 }
 
+// unsettled is how many deliveries are here and not acknowledged.
+func (s *subscription) unsettled() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.channel == nil {
+		return 0
+	}
+	return int(s.last - s.settled)
+}
+
 // reject hands a message that nobody can read to the dead letters.
 func (s *subscription) reject(tag uint64) {
 	s.mu.Lock()

@@ -135,6 +135,23 @@ func (b *Broker) Topology(ctx context.Context, queues ...courante.Queue) ([]Queu
 	return states, nil
 }
 
+// Depth implements [courante.Broker].
+func (b *Broker) Depth(ctx context.Context, q courante.Queue) (int, error) {
+	states, err := b.Topology(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	depth := states[0].Ready
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for s := range b.subscriptions {
+		if s.queue == states[0].Name {
+			depth += s.unsettled()
+		}
+	}
+	return depth, nil
+}
+
 // Delete removes queues with what they hold, as those of a subscriber that is
 // retired or of a lane count that is no longer used. A consumer that is still
 // there makes its queue again, empty.
