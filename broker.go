@@ -37,6 +37,11 @@ type Broker interface {
 	// acknowledged. The queue is declared if it is not there.
 	Consume(ctx context.Context, q Queue) (Consumption, error)
 
+	// Receive begins to take the CloudEvents of these types that programs outside
+	// send to a service. At most one inbox of a service gets any, as with
+	// Consume; others of its processes wait to take over.
+	Receive(ctx context.Context, service string, types []string) (Inbox, error)
+
 	// Depth is how many messages are in the queue for whoever consumes it in this
 	// process: those that nobody has taken, and those that it has and did not
 	// acknowledge. It is for metrics, and may be off by what moves meanwhile.

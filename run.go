@@ -56,6 +56,11 @@ func (rt *Runtime) Run(ctx context.Context) error {
 	if rt.wire != nil {
 		rt.wire.release(func(Queue) bool { return true })
 	}
+	for _, n := range rt.nodes {
+		if n.inbox != nil {
+			n.inbox.close()
+		}
+	}
 	final, done := context.WithTimeout(context.WithoutCancel(ctx), rt.cfg.Drain)
 	defer done()
 	for _, n := range rt.nodes {

@@ -163,6 +163,7 @@ type node struct {
 	consumers  []*consumer
 	agenda     []*agenda // its parts; none if the service has nothing for one
 	performers *performers
+	inbox      *inbox // nil: nothing comes from outside
 	backlog    backlog
 	share      *share // nil: it is not shared
 	followers  []*follower
@@ -543,6 +544,10 @@ func (rt *Runtime) enlist() {
 		}
 		if rt.wire != nil && !rt.cfg.Stepped {
 			n.backlog.actor = rt.actor("backlog "+n.svc.name, n.backlog.step, n.backlog.next)
+		}
+		if rt.cfg.Broker != nil && len(n.svc.inbound) > 0 {
+			n.inbox = &inbox{n: n}
+			n.inbox.actor = rt.actor("inbox "+n.svc.name, n.inbox.step, nil)
 		}
 		rt.enlistFollowers(n)
 		rt.enlistCarriers(n)

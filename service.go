@@ -29,6 +29,7 @@ type Service struct {
 	effects    map[string]*effect
 	deadlines  map[string]*deadline // by category + "/" + name
 	sagas      []Saga
+	inbound    map[string]*inbound // by type of CloudEvent
 
 	migrations  fs.FS
 	projections []Projection

@@ -21,11 +21,19 @@ Examples:
 
 // Run prints one line an event type and receiver.
 func (routesCommand) Run(p *Program) error {
-	routes := courante.Routes(p.app.Declare(), 0)
+	services := p.app.Declare()
+	routes := courante.Routes(services, 0)
 	if p.Globals.JSON {
 		for _, r := range routes {
 			if err := p.PrintJSON(r); err != nil {
 				return err
+			}
+		}
+		for _, svc := range services {
+			for _, typ := range svc.InboundTypes() {
+				if err := p.PrintJSON(inboundRoute{typ, svc.Name()}); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -50,7 +58,30 @@ func (routesCommand) Run(p *Program) error {
 	for _, why := range reasons {
 		fmt.Fprintln(p.Stdout, why)
 	}
+	p.printInbound(services)
 	return nil
+}
+
+// inboundRoute is a type of CloudEvent from outside, as --json prints it.
+type inboundRoute struct {
+	Inbound string `json:"inbound"`
+	Service string `json:"service"`
+}
+
+// printInbound tells what programs outside may send.
+func (p *Program) printInbound(services []*courante.Service) {
+	t := NewTable("FROM OUTSIDE", "TO", "BY")
+	rows := 0
+	for _, svc := range services {
+		for _, typ := range svc.InboundTypes() {
+			t.Row(typ, svc.Name(), "CloudEvents over RabbitMQ, once by source and id")
+			rows++
+		}
+	}
+	if rows > 0 {
+		fmt.Fprintln(p.Stdout)
+		t.Write(p.Stdout)
+	}
 }
 
 // general is a route's reason without the name of its service, so that it is

@@ -15,6 +15,12 @@ type BrokerFixture struct {
 	// Cut breaks the connections of all that Connect gave. They are made again.
 	Cut func(t *testing.T)
 
+	// Send publishes a CloudEvent, as a program outside does.
+	Send func(t *testing.T, e courante.CloudEvent)
+
+	// Refused returns the reasons of what was put aside since the last call.
+	Refused func(t *testing.T) []string
+
 	// Delete removes a queue, as somebody may who operates the broker.
 	Delete func(t *testing.T, q courante.Queue)
 }
@@ -22,7 +28,7 @@ type BrokerFixture struct {
 // TestBroker checks that a broker keeps the contract of [courante.Broker]. open
 // makes a fixture of its own for each case.
 func TestBroker(t *testing.T, open func(t *testing.T) BrokerFixture) {
-	for _, list := range [][]brokerCase{brokerPublish, brokerContent, brokerConsume} {
+	for _, list := range [][]brokerCase{brokerPublish, brokerContent, brokerConsume, brokerInbox} {
 		for _, c := range list {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()

@@ -24,10 +24,11 @@ type BrokerConfig struct {
 // two means that the call did nothing.
 const (
 	PointBrokerDeclare   = "broker declare"
-	PointBrokerConsume   = "broker consume" // before Consume and Asked
+	PointBrokerConsume   = "broker consume" // before Consume, Asked and Receive
 	PointBrokerDepth     = "broker depth"   // before Depth
 	PointBrokerTake      = "broker take"
 	PointBrokerAck       = "broker ack"
+	PointBrokerRefuse    = "broker refuse"
 	PointBrokerAsk       = "broker ask"
 	PointBrokerPublish   = "broker publish before"
 	PointBrokerMessage   = "broker publish message" // before each; an error loses this one, and those behind it arrive
@@ -44,6 +45,8 @@ type Broker struct {
 	mu       sync.Mutex // guards everything below, in the queues as well
 	lanes    map[courante.Queue]*queue[courante.Delivery]
 	requests map[string]*queue[courante.RelayRequest]
+	inboxes  map[string]*inboxQueue // by service
+	refused  []Refused
 }
 
 // NewBroker returns a broker without queues.
@@ -55,6 +58,7 @@ func NewBroker(config BrokerConfig) *Broker {
 		config:   config,
 		lanes:    make(map[courante.Queue]*queue[courante.Delivery]),
 		requests: make(map[string]*queue[courante.RelayRequest]),
+		inboxes:  make(map[string]*inboxQueue),
 	}
 }
 

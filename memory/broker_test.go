@@ -27,6 +27,17 @@ func TestBroker(t *testing.T) {
 				}
 			},
 			Delete: func(_ *testing.T, q courante.Queue) { b.Delete(q) },
+			Send: func(t *testing.T, e courante.CloudEvent) {
+				if !b.Send(e) {
+					t.Errorf("nobody takes %s", e.Type)
+				}
+			},
+			Refused: func(*testing.T) (reasons []string) {
+				for _, r := range b.Refused() {
+					reasons = append(reasons, r.Reason)
+				}
+				return reasons
+			},
 		}
 	})
 }

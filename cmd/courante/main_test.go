@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/courante-dev/courante/app"
+	"github.com/courante-dev/courante/courantetest"
 )
 
 // TestMain makes the test binary the program itself when a test starts it as
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("COURANTE_TEST_AS_PROGRAM") != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	courantetest.Main(m)
 }
 
 // process is a running program.

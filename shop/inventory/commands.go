@@ -59,18 +59,23 @@ func (c *Context) Adjust(ctx context.Context, idempotency, sku string, quantity 
 		return Changed{}, courante.Reject("invalid", "%v", errors.Join(err, errors.New("the quantity must not be 0")))
 	}
 	return c.change(ctx, c.adjust, idempotency, sku, []any{sku, quantity, reason}, func(st *courante.Ref[stock]) (courante.Payload, error) {
-		left := st.State.OnHand + quantity
-		switch {
-		case !st.Exists():
-			return nil, courante.Reject("not_found", "there is no SKU %q", sku)
-		case left < st.State.Reserved:
-			return nil, courante.Reject("conflict", "of %q, %d are reserved; %d would be left", sku, st.State.Reserved, left)
-		case left > shop.MaxStock:
-			return nil, courante.Reject("conflict", "there would be more of %q than can be counted", sku)
-		}
-		st.State.OnHand = left
-		return shop.StockAdjusted{SKU: sku, Quantity: quantity, Reason: reason, OnHand: left, Reserved: st.State.Reserved}, nil
+		return correct(st, sku, quantity, reason)
 	})
+}
+
+// correct changes what is on hand by a signed quantity.
+func correct(st *courante.Ref[stock], sku string, quantity int64, reason string) (courante.Payload, error) {
+	left := st.State.OnHand + quantity
+	switch {
+	case !st.Exists():
+		return nil, courante.Reject("not_found", "there is no SKU %q", sku)
+	case left < st.State.Reserved:
+		return nil, courante.Reject("conflict", "of %q, %d are reserved; %d would be left", sku, st.State.Reserved, left)
+	case left > shop.MaxStock:
+		return nil, courante.Reject("conflict", "there would be more of %q than can be counted", sku)
+	}
+	st.State.OnHand = left
+	return shop.StockAdjusted{SKU: sku, Quantity: quantity, Reason: reason, OnHand: left, Reserved: st.State.Reserved}, nil
 }
 
 func (c *Context) change(ctx context.Context, command *courante.Command, idempotency, sku string, request []any,

@@ -55,6 +55,7 @@ func New(Config) *Context {
 	c.declareCommands()
 	c.declareSteps()
 	c.declareReturns()
+	c.declareCounts()
 	return c
 }
 
