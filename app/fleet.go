@@ -80,12 +80,14 @@ func (c *fleetCommand) Run(ctx context.Context, p *Program) error {
 type FleetConfig struct {
 	Listen    string   // where its gateway answers
 	Instances int      // processes of each service
-	RabbitMQ  []string // URLs; none: one is started
+	RabbitMQ  []string // URLs; none: it is started
+	Brokers   int      // members of the RabbitMQ that is started; 0: 1
 	Redis     []string // URLs; none: one is started, if it is installed
 
 	// Between, if not nil, returns the address at which the services are told
 	// that a server is: a drill stands between them. name is postgres, rabbitmq
-	// or redis, and only of servers of the fleet's own.
+	// (further members rabbitmq-2 and so on) or redis, and only of servers of the
+	// fleet's own.
 	Between func(name, network, address string) (string, error)
 	Logs    string // folder for a file of each process's log; none: they go to standard error
 }
@@ -94,8 +96,8 @@ type FleetConfig struct {
 type Fleet struct {
 	p         *Program
 	server    *postgres.Server
-	rabbit    *rabbitserver.Server // nil if it is somebody else's
-	redis     *redisserver.Server  // the same, or if there is none
+	rabbit    *rabbitserver.Cluster // nil if it is somebody else's
+	redis     *redisserver.Server   // the same, or if there is none
 	env       []string
 	logs      string
 	processes []*Process
@@ -132,14 +134,20 @@ func (p *Program) StartFleet(ctx context.Context, c FleetConfig) (_ *Fleet, err 
 		}
 	}
 	if len(c.RabbitMQ) == 0 {
-		if err := f.startRabbit(); err != nil {
+		if err := f.startRabbit(max(1, c.Brokers)); err != nil {
 			return nil, err
 		}
-		address, err := c.Between("rabbitmq", "tcp", f.rabbit.Address())
-		if err != nil {
-			return nil, err
+		for i, member := range f.rabbit.Members {
+			name := "rabbitmq"
+			if i > 0 {
+				name = fmt.Sprintf("rabbitmq-%d", i+1)
+			}
+			address, err := c.Between(name, "tcp", member.Address())
+			if err != nil {
+				return nil, err
+			}
+			c.RabbitMQ = append(c.RabbitMQ, "amqp://guest:guest@"+address+"/")
 		}
-		c.RabbitMQ = []string{"amqp://guest:guest@" + address + "/"}
 	}
 	if len(c.Redis) == 0 {
 		if err := f.startRedis(); err != nil {
@@ -228,14 +236,14 @@ func (f *Fleet) startPostgres(ctx context.Context) (url string, err error) {
 	return f.server.URL(f.p.app.Database), nil
 }
 
-func (f *Fleet) startRabbit() (err error) {
+func (f *Fleet) startRabbit(members int) (err error) {
 	dir, err := f.p.Globals.DataDir()
 	if err != nil {
 		return err
 	}
 	start := time.Now()
 	f.p.Step("RabbitMQ: starting in %s", filepath.Join(dir, "rabbitmq"))
-	if f.rabbit, err = rabbitserver.New(filepath.Join(dir, "rabbitmq")); err == nil {
+	if f.rabbit, err = rabbitserver.NewCluster(filepath.Join(dir, "rabbitmq"), members); err == nil {
 		err = f.rabbit.Start()
 	}
 	if err != nil {
@@ -271,8 +279,8 @@ func (f *Fleet) URL() string { return f.gateway.URL() }
 // Processes are those of the services and the gateway.
 func (f *Fleet) Processes() []*Process { return slices.Clone(f.processes) }
 
-// RabbitMQ is the fleet's own server, nil if it uses somebody else's.
-func (f *Fleet) RabbitMQ() *rabbitserver.Server { return f.rabbit }
+// RabbitMQ is the fleet's own, nil if it uses somebody else's.
+func (f *Fleet) RabbitMQ() *rabbitserver.Cluster { return f.rabbit }
 
 // Redis is the fleet's own server, nil if it uses somebody else's or none.
 func (f *Fleet) Redis() *redisserver.Server { return f.redis }

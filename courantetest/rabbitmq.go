@@ -51,10 +51,11 @@ func RabbitMQPrefix() string {
 // again. It keeps its data until the test ends.
 type RabbitMQ struct{ *rabbitserver.Server }
 
-// StartRabbitMQ starts a server of the test's own.
-func StartRabbitMQ(t testing.TB) *RabbitMQ {
+// StartRabbitMQ starts a server of the test's own, with further lines of its
+// rabbitmq.conf.
+func StartRabbitMQ(t testing.TB, settings ...string) *RabbitMQ {
 	t.Helper()
-	s, err := newRabbitMQ()
+	s, err := newRabbitMQ(settings...)
 	if err == nil {
 		t.Cleanup(s.Remove)
 		err = s.Server.Start()
@@ -83,12 +84,58 @@ func (s *RabbitMQ) Control(t testing.TB, args ...string) string {
 	return out
 }
 
-func newRabbitMQ() (*RabbitMQ, error) {
+// RabbitMQCluster are servers of a test's own that keep queues together.
+type RabbitMQCluster struct{ *rabbitserver.Cluster }
+
+// StartRabbitMQCluster starts a cluster of so many members.
+func StartRabbitMQCluster(t testing.TB, members int) *RabbitMQCluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "courante-rabbitmq-")
+	if err == nil {
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755) //nolint:gosec // the servers run as somebody else
+	}
+	var c *rabbitserver.Cluster
+	if err == nil {
+		c, err = rabbitserver.NewCluster(dir, members)
+	}
+	if err == nil {
+		t.Cleanup(c.Remove)
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatalf("no cluster of RabbitMQ: %v; install it (Debian: rabbitmq-server)", err)
+	}
+	return &RabbitMQCluster{c}
+}
+
+// Control runs rabbitmqctl on a member that runs.
+func (c *RabbitMQCluster) Control(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := c.Cluster.Control(args...)
+	if err != nil {
+		t.Fatalf("rabbitmqctl %q: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// Leader is the member that leads most of the queues with the part in their
+// names.
+func (c *RabbitMQCluster) Leader(t testing.TB, part string) *RabbitMQ {
+	t.Helper()
+	s, err := c.Cluster.Leader(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &RabbitMQ{s}
+}
+
+func newRabbitMQ(settings ...string) (*RabbitMQ, error) {
 	dir, err := os.MkdirTemp("", "courante-rabbitmq-")
 	if err != nil {
 		return nil, err
 	}
-	s, err := rabbitserver.New(dir)
+	s, err := rabbitserver.New(dir, settings...)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

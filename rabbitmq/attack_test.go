@@ -147,11 +147,11 @@ type flow struct {
 
 const flowPatience = 90 * time.Second
 
-func startFlow(t *testing.T, address string) *flow {
+func startFlow(t *testing.T, addresses ...string) *flow {
 	t.Helper()
 	f := &flow{line: newLine(t), log: &logBook{t: t}, moved: make(chan struct{}, 1), stopping: make(chan struct{}), over: make(chan struct{})}
 	config := rabbitmq.Config{
-		URLs: []string{address}, Prefix: courantetest.RabbitMQPrefix(), Heartbeat: time.Second, Dial: f.line.dial,
+		URLs: addresses, Prefix: courantetest.RabbitMQPrefix(), Heartbeat: time.Second, Dial: f.line.dial,
 		Logger: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	publisher, consumer := open(t, config), open(t, config)

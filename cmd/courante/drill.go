@@ -59,8 +59,10 @@ type drilled struct {
 	Problem   string         `json:"problem,omitempty"`
 }
 
+func (r drilled) failed() bool { return !r.OK }
+
 // Run holds the drills and fails if one of them did.
-func (c *drillCommand) Run(ctx context.Context, p *app.Program) (err error) {
+func (c *drillCommand) Run(ctx context.Context, p *app.Program) error {
 	chosen, err := c.chosen()
 	if err != nil {
 		return err
@@ -73,13 +75,37 @@ func (c *drillCommand) Run(ctx context.Context, p *app.Program) (err error) {
 		t.Write(p.Stdout)
 		return nil
 	}
+	slices.SortStableFunc(chosen, func(a, b drill) int { return a.brokers - b.brokers }) // a fleet for each number
+	var all []drilled
+	for len(chosen) > 0 {
+		n := slices.IndexFunc(chosen, func(d drill) bool { return d.brokers != chosen[0].brokers })
+		if n < 0 {
+			n = len(chosen)
+		}
+		held, err := c.holdOnFleet(ctx, p, chosen[:n])
+		if all = append(all, held...); err != nil {
+			return err
+		}
+		chosen = chosen[n:]
+	}
+	if !p.Globals.JSON {
+		printDrills(p, all)
+	}
+	if slices.ContainsFunc(all, drilled.failed) {
+		return app.ErrReported
+	}
+	return nil
+}
+
+// holdOnFleet holds drills that want the same of a fleet, on one of their own.
+func (c *drillCommand) holdOnFleet(ctx context.Context, p *app.Program, drills []drill) (all []drilled, err error) {
 	dir, err := os.MkdirTemp("", "courante-drill-")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// RabbitMQ may run as somebody else, who has to get to its folder.
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // as said; the database's own folder is closed
-		return err
+		return nil, err
 	}
 	globals := *p.Globals
 	globals.Data, globals.PostgresURL = dir, ""
@@ -87,46 +113,37 @@ func (c *drillCommand) Run(ctx context.Context, p *app.Program) (err error) {
 	own.Globals = &globals
 	own.Log = slog.New(slog.DiscardHandler) // that things break is what was asked for
 	fleet := &drilledFleet{links: map[string]*link.Link{}}
-	fleet.Fleet, err = own.StartFleet(ctx, app.FleetConfig{Listen: "127.0.0.1:0", Instances: c.Instances, Logs: dir, Between: fleet.between})
+	fleet.Fleet, err = own.StartFleet(ctx, app.FleetConfig{
+		Listen: "127.0.0.1:0", Instances: c.Instances, Brokers: drills[0].brokers, Logs: dir, Between: fleet.between,
+	})
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	failed := 0
 	defer func() {
 		fleet.Stop()
 		for _, l := range fleet.links {
 			l.Close()
 		}
-		if failed > 0 || err != nil {
+		if err != nil || slices.ContainsFunc(all, drilled.failed) {
 			p.Println("What it left is in " + dir)
 		} else {
 			err = os.RemoveAll(dir)
 		}
 	}()
-	var all []drilled
-	for i, d := range chosen {
+	for i, d := range drills {
 		p.Step("%s: %s", d.name, d.broken)
 		r := c.hold(ctx, &own, fleet, i, d)
 		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if !r.OK {
-			failed++
+			return all, ctx.Err()
 		}
 		all = append(all, r)
 		if p.Globals.JSON {
 			if err := p.PrintJSON(r); err != nil {
-				return err
+				return all, err
 			}
 		}
 	}
-	if !p.Globals.JSON {
-		printDrills(p, all)
-	}
-	if failed > 0 {
-		return app.ErrReported
-	}
-	return nil
+	return all, nil
 }
 
 func (c *drillCommand) chosen() ([]drill, error) {

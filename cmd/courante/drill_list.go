@@ -10,12 +10,14 @@ import (
 
 	"github.com/courante-dev/courante/app"
 	"github.com/courante-dev/courante/internal/link"
+	"github.com/courante-dev/courante/internal/rabbitserver"
 )
 
 // drill is one thing that is broken. It returns when it is whole again, as far
 // as that is not the system's own business.
 type drill struct {
 	name, broken string
+	brokers      int // members of RabbitMQ; 0 is 1
 	run          func(context.Context, *drilledFleet) error
 }
 
@@ -24,6 +26,9 @@ type drilledFleet struct {
 	*app.Fleet
 	links map[string]*link.Link
 }
+
+// rabbit is the fleet's RabbitMQ, or the first member of its cluster.
+func (f *drilledFleet) rabbit() *rabbitserver.Server { return f.RabbitMQ().Members[0] }
 
 // between puts a link between the services and a server.
 func (f *drilledFleet) between(name, network, address string) (string, error) {
@@ -59,45 +64,49 @@ func drills() []drill {
 	for _, svc := range declaredShop() {
 		name := svc.Name()
 		all = append(all, drill{
-			"kill-" + name, "kill -9 of every process of " + name,
-			func(_ context.Context, f *drilledFleet) error { return signalAll(f, name, syscall.SIGKILL) },
+			name: "kill-" + name, broken: "kill -9 of every process of " + name,
+			run: func(_ context.Context, f *drilledFleet) error { return signalAll(f, name, syscall.SIGKILL) },
 		})
 	}
 	return append(all,
-		drill{"kill-gateway", "kill -9 of the gateway", func(_ context.Context, f *drilledFleet) error {
+		drill{name: "kill-gateway", broken: "kill -9 of the gateway", run: func(_ context.Context, f *drilledFleet) error {
 			return signalAll(f, "gateway", syscall.SIGKILL)
 		}},
-		drill{"rolling-restart", "SIGTERM to one process after another", rollingRestart},
-		drill{"pause", "one process of each service sleeps for 8 s, longer than its leases last, and wakes up", pause},
-		drill{"two-relays", "another two relays send every log", twoRelays},
-		drill{"kill-postgres", "kill -9 of PostgreSQL", func(_ context.Context, f *drilledFleet) error {
+		drill{name: "rolling-restart", broken: "SIGTERM to one process after another", run: rollingRestart},
+		drill{name: "pause", broken: "one process of each service sleeps for 8 s, longer than its leases last, and wakes up", run: pause},
+		drill{name: "two-relays", broken: "another two relays send every log", run: twoRelays},
+		drill{name: "kill-postgres", broken: "kill -9 of PostgreSQL", run: func(_ context.Context, f *drilledFleet) error {
 			return killPostgres(f.Data())
 		}},
-		drill{"kill-rabbitmq", "kill -9 of RabbitMQ, started again after 2 s", func(ctx context.Context, f *drilledFleet) error {
-			f.RabbitMQ().Kill()
-			return errors.Join(wait(ctx, 2*time.Second), f.RabbitMQ().Start())
+		drill{name: "kill-rabbitmq", broken: "kill -9 of RabbitMQ, started again after 2 s", run: func(ctx context.Context, f *drilledFleet) error {
+			f.rabbit().Kill()
+			return errors.Join(wait(ctx, 2*time.Second), f.rabbit().Start())
 		}},
-		drill{"pause-rabbitmq", "RabbitMQ does not move for 8 s, with its connections open", func(ctx context.Context, f *drilledFleet) error {
-			f.RabbitMQ().Pause()
-			defer f.RabbitMQ().Resume()
+		drill{name: "pause-rabbitmq", broken: "RabbitMQ does not move for 8 s, with its connections open", run: func(ctx context.Context, f *drilledFleet) error {
+			f.rabbit().Pause()
+			defer f.rabbit().Resume()
 			return wait(ctx, pausedFor)
 		}},
-		drill{"rabbitmq-memory", "RabbitMQ's memory alarm for 5 s: it takes no messages", memoryAlarm},
-		drill{"delete-queues", "every queue of RabbitMQ is deleted by hand", deleteQueues},
-		drill{"kill-redis", "kill -9 of Redis, started again after 2 s", func(ctx context.Context, f *drilledFleet) error {
+		drill{name: "rabbitmq-memory", broken: "RabbitMQ's memory alarm for 5 s: it takes no messages", run: memoryAlarm},
+		drill{
+			name: "kill-rabbitmq-leader", broken: "kill -9 of whoever leads the most queues of three RabbitMQs, started again after 10 s",
+			brokers: 3, run: killLeader,
+		},
+		drill{name: "delete-queues", broken: "every queue of RabbitMQ is deleted by hand", run: deleteQueues},
+		drill{name: "kill-redis", broken: "kill -9 of Redis, started again after 2 s", run: func(ctx context.Context, f *drilledFleet) error {
 			f.Redis().Kill()
 			return errors.Join(wait(ctx, 2*time.Second), f.Redis().Start())
 		}},
-		drill{"pause-redis", "Redis does not move for 8 s, with its connections open", func(ctx context.Context, f *drilledFleet) error {
+		drill{name: "pause-redis", broken: "Redis does not move for 8 s, with its connections open", run: func(ctx context.Context, f *drilledFleet) error {
 			f.Redis().Pause()
 			defer f.Redis().Resume()
 			return wait(ctx, pausedFor)
 		}},
-		drill{"latency", "300 ms more to PostgreSQL, then RabbitMQ, then Redis, in each direction, for 5 s each", network(link.Fault{Delay: 300 * time.Millisecond})},
-		drill{"cut", "no connections to PostgreSQL, then RabbitMQ, then Redis, for 5 s each", network(link.Fault{Cut: true})},
-		drill{"half-open", "connections to PostgreSQL, then RabbitMQ, then Redis stay open, and nothing arrives, for 5 s each", network(link.Fault{Silent: true})},
-		drill{"slow-close", "kill -9 of every process, of which the servers hear 5 s later: their transactions and queues stay taken", slowClose},
-		drill{"flush-redis", "FLUSHALL of Redis", func(_ context.Context, f *drilledFleet) error { return f.Redis().FlushAll() }},
+		drill{name: "latency", broken: "300 ms more to PostgreSQL, then RabbitMQ, then Redis, in each direction, for 5 s each", run: network(link.Fault{Delay: 300 * time.Millisecond})},
+		drill{name: "cut", broken: "no connections to PostgreSQL, then RabbitMQ, then Redis, for 5 s each", run: network(link.Fault{Cut: true})},
+		drill{name: "half-open", broken: "connections to PostgreSQL, then RabbitMQ, then Redis stay open, and nothing arrives, for 5 s each", run: network(link.Fault{Silent: true})},
+		drill{name: "slow-close", broken: "kill -9 of every process, of which the servers hear 5 s later: their transactions and queues stay taken", run: slowClose},
+		drill{name: "flush-redis", broken: "FLUSHALL of Redis", run: func(_ context.Context, f *drilledFleet) error { return f.Redis().FlushAll() }},
 	)
 }
 
@@ -186,7 +195,7 @@ func twoRelays(ctx context.Context, f *drilledFleet) error {
 
 func memoryAlarm(ctx context.Context, f *drilledFleet) error {
 	control := func(limit string) error {
-		out, err := f.RabbitMQ().Control("set_vm_memory_high_watermark", "absolute", limit)
+		out, err := f.rabbit().Control("set_vm_memory_high_watermark", "absolute", limit)
 		if err != nil {
 			return fmt.Errorf("rabbitmqctl: %w: %s", err, out)
 		}
@@ -198,8 +207,19 @@ func memoryAlarm(ctx context.Context, f *drilledFleet) error {
 	return errors.Join(wait(ctx, 5*time.Second), control("1GB"))
 }
 
+// killLeader is longer without a member than the others need to go on, so what
+// recovers does so without it.
+func killLeader(ctx context.Context, f *drilledFleet) error {
+	leader, err := f.RabbitMQ().Leader("/lane/")
+	if err != nil {
+		return err
+	}
+	leader.Kill()
+	return errors.Join(wait(ctx, 10*time.Second), leader.Start())
+}
+
 func deleteQueues(_ context.Context, f *drilledFleet) error {
-	out, err := f.RabbitMQ().Control("list_queues", "--silent", "name")
+	out, err := f.rabbit().Control("list_queues", "--silent", "name")
 	if err != nil {
 		return fmt.Errorf("rabbitmqctl: %w: %s", err, out)
 	}
@@ -207,7 +227,7 @@ func deleteQueues(_ context.Context, f *drilledFleet) error {
 		if name == "name" {
 			continue
 		}
-		if out, err := f.RabbitMQ().Control("delete_queue", name); err != nil {
+		if out, err := f.rabbit().Control("delete_queue", name); err != nil {
 			return fmt.Errorf("rabbitmqctl: %w: %s", err, out)
 		}
 	}

@@ -16,17 +16,20 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/courante-dev/courante/internal/child"
 )
 
-// Server is one RabbitMQ. It is used by one goroutine.
+// Server is one RabbitMQ, alone or a member of a [Cluster]. It is used by one
+// goroutine.
 type Server struct {
-	dir        string
+	dir, node  string
 	port, dist int
 	epmdPort   int
+	joins      bool // a member that is there, whose epmd names it
 	epmd       *exec.Cmd
 	cmd        *exec.Cmd
 	exited     <-chan struct{}
@@ -64,12 +67,15 @@ func (s *Server) Control(args ...string) (string, error) {
 const rabbitBinaries = "/usr/lib/rabbitmq/bin"
 
 // New prepares a server that keeps its data in the folder, which nobody else
-// uses.
-func New(dir string) (*Server, error) {
+// uses. settings are further lines of its rabbitmq.conf.
+func New(dir string, settings ...string) (*Server, error) { return prepare(dir, nil, settings) }
+
+// prepare prepares a server that, if first is not nil, joins its cluster.
+func prepare(dir string, first *Server, settings []string) (*Server, error) {
 	if _, err := os.Stat(filepath.Join(rabbitBinaries, "rabbitmq-server")); err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir}
+	s := &Server{dir: dir, node: "courante@localhost"} // of an epmd of our own, so it has no namesake
 	for _, port := range []*int{&s.port, &s.dist, &s.epmdPort} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -81,12 +87,17 @@ func New(dir string) (*Server, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+	if first != nil {
+		s.joins, s.epmdPort, s.node = true, first.epmdPort, filepath.Base(dir)+"@localhost"
+		settings = append(settings, "cluster_formation.classic_config.nodes.1 = "+first.node, "cluster_formation.classic_config.nodes.2 = "+s.node)
+	}
 	files := map[string]string{
 		".erlang.cookie": "courante",
 		"plugins":        "[].\n",
 		"rabbitmq.conf": fmt.Sprintf("listeners.tcp.local = 127.0.0.1:%d\nloopback_users = none\n", s.port) +
 			// Test machines are small and full.
-			"disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.absolute = 1GB\nlog.console = false\nlog.file.level = warning\n",
+			"disk_free_limit.absolute = 50MB\nvm_memory_high_watermark.absolute = 1GB\nlog.console = false\nlog.file.level = warning\n" +
+			strings.Join(append(settings, ""), "\n"),
 	}
 	for name, text := range files {
 		path := filepath.Join(s.dir, name)
@@ -138,7 +149,7 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	in := func(name string) string { return filepath.Join(s.dir, name) }
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8",
-		"RABBITMQ_NODENAME=courante@localhost", // of our own epmd, so it has no namesake
+		"RABBITMQ_NODENAME=" + s.node,
 		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", s.dist),
 		"RABBITMQ_CONFIG_FILE=" + in("rabbitmq.conf"),
 		"RABBITMQ_CONF_ENV_FILE=/dev/null",
@@ -162,7 +173,7 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 
 // Start returns when the server answers.
 func (s *Server) Start() error {
-	if s.epmd == nil {
+	if s.epmd == nil && !s.joins {
 		s.epmd = s.command("epmd", "-port", strconv.Itoa(s.epmdPort), "-address", "127.0.0.1")
 		if _, err := child.Start(s.epmd); err != nil {
 			return fmt.Errorf("start epmd: %w", err)
@@ -175,7 +186,7 @@ func (s *Server) Start() error {
 	if s.exited, err = child.Start(s.cmd); err != nil {
 		return err
 	}
-	deadline := time.After(time.Minute)
+	deadline := time.After(3 * time.Minute) // three members at once, on a busy machine
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	for !s.answers() {
