@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,9 +13,23 @@ import (
 // order declared.
 type follower struct {
 	Follower
-	logs  []string
-	actor *Actor
+	n       *node
+	kind    ProjectionKind
+	logs    []string
+	actor   *Actor
+	rest    time.Time    // the actor's own: it lets the logs gather until then
+	waiting atomic.Int32 // readers who want it to come to the end of its logs
 }
+
+// A projection that has come to the end of its logs lets them grow before it
+// folds on, unless a reader with a token waits for it: a row that several events
+// change in that time is written once. It rests for ten times as long as it took
+// to fold, so that it is busy for a tenth of the time, but not longer than a
+// reader in another process, whom it does not hear of, has the patience for.
+const (
+	leastRest = 250 * time.Millisecond
+	mostRest  = 750 * time.Millisecond
+)
 
 // enlistFollowers makes an actor of each projection. An inline one has work
 // only while an older generation of it is kept.
@@ -32,21 +47,52 @@ func (rt *Runtime) enlistFollowers(n *node) {
 		foreign[i] = s.Log()
 	}
 	for _, p := range n.svc.projections {
-		f := &follower{logs: p.Logs(n.svc, services, foreign)}
+		f := &follower{n: n, kind: p.Kind(), logs: p.Logs(n.svc, services, foreign)}
 		read := map[string]ReadLog{}
 		for _, log := range f.logs {
 			read[log] = rt.tails[log].read
 		}
 		f.Follower = store.Follow(p, read)
-		f.actor = rt.actor(fmt.Sprintf("projection %s/%s", n.svc.name, p.Name), func(ctx context.Context) (bool, error) {
-			worked, err := f.Step(ctx)
-			if worked {
-				n.signalProgress()
-			}
-			return worked, err
-		}, f.Next)
+		f.actor = rt.actor(fmt.Sprintf("projection %s/%s", n.svc.name, p.Name), f.step, f.next)
 		n.followers = append(n.followers, f)
 	}
+}
+
+func (f *follower) step(ctx context.Context) (bool, error) {
+	if f.waiting.Load() == 0 && f.n.rt.now().Before(f.rest) {
+		return false, nil
+	}
+	ends := make([]Cursor, len(f.logs))
+	for i, log := range f.logs {
+		ends[i] = f.n.rt.tails[log].end()
+	}
+	began := f.n.rt.now()
+	worked, err := f.Step(ctx)
+	if worked {
+		f.n.signalProgress()
+	}
+	if now := f.n.rt.now(); worked && f.kind == Async && f.reached(ends) {
+		f.rest = now.Add(min(max(10*now.Sub(began), leastRest), mostRest))
+	}
+	return worked, err
+}
+
+func (f *follower) next() time.Time {
+	if f.n.rt.now().Before(f.rest) {
+		return f.rest
+	}
+	return f.Next()
+}
+
+// reached reports whether the live generation has come to these places of its
+// logs.
+func (f *follower) reached(places []Cursor) bool {
+	for i, log := range f.logs {
+		if at := f.Place(log); at == (Cursor{}) || at.Before(places[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // awaitProjection returns when the live generation of the projection has come
@@ -65,6 +111,8 @@ func (n *node) awaitProjection(ctx context.Context, name string, t Token) error 
 	if !contains(f.logs, t.Log) {
 		return nil
 	}
+	f.waiting.Add(1)
+	defer f.waiting.Add(-1)
 	source := n.rt.storeOf(t.Log)
 	var asked time.Time // when the store last said how far it is
 	for {
@@ -87,6 +135,7 @@ func (n *node) awaitProjection(ctx context.Context, name string, t Token) error 
 			}
 			return err
 		}
+		f.actor.Wake()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -78,9 +78,13 @@ func (t *tail) step(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// end is how far the tail has come; the zero Cursor before it has begun.
 func (t *tail) end() Cursor {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.begun {
+		return Cursor{}
+	}
 	return t.chunks[len(t.chunks)-1].to
 }
 

@@ -9,8 +9,15 @@ import (
 )
 
 // testOrderList reads the list of what TestUp has placed: "first" is
-// confirmed, "second" is cancelled.
+// confirmed, "second" is cancelled. The list follows at a distance.
 func testOrderList(t *testing.T, p *process) {
+	p.until("the list to have both orders as they ended", func() bool {
+		_, ended := p.call(http.MethodGet, "/v1/orders?status=confirmed", "")
+		_, other := p.call(http.MethodGet, "/v1/orders?status=cancelled", "")
+		confirmed, _ := ended["items"].([]any)
+		cancelled, _ := other["items"].([]any)
+		return len(confirmed) == 1 && len(cancelled) == 1
+	}, func() any { return "other orders" })
 	list := func(query string) (ids []string, next any) {
 		t.Helper()
 		status, answer := p.call(http.MethodGet, "/v1/orders"+query, "")
@@ -62,7 +69,7 @@ func testOrderList(t *testing.T, p *process) {
 		t.Errorf("list with a token that makes no sense: %d %v, want 400", got, answer)
 	}
 
-	// Who has placed an order finds it in the list at once.
+	// Who has placed an order and says so finds it in the list.
 	_, placed := p.call(http.MethodPost, "/v1/orders", order("listed", "tok_declined"))
 	_, answer := p.call(http.MethodGet, "/v1/orders?limit=1", "", "Courante-Token", fmt.Sprint(placed["token"]))
 	if items, _ := answer["items"].([]any); len(items) != 1 || items[0].(map[string]any)["order_id"] != "listed" {

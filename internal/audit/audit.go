@@ -81,6 +81,7 @@ type auditor struct {
 	stock    stock
 	money    money
 	mails    mails
+	listAt   place // how far the list of orders is in their log
 }
 
 // Run looks at everything and reports what it found. An error means that it

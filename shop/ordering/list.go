@@ -26,11 +26,15 @@ func migrations() fs.FS {
 	return files
 }
 
+// listName is the projection's name, and its table's.
+const listName = "order_list"
+
 // orderList is the projection of the list: the table order_list, a row for each
-// order.
+// order. It follows the orders at a distance: what an order goes through in a
+// moment is one change of its row then, and of the row's entries in four indexes.
 func orderList() courante.Projection {
 	return courante.Projection{
-		Name: "order_list", Version: 1, Tables: []string{"order_list"},
+		Name: listName, Version: 1, Async: true, Tables: []string{"order_list"},
 		Apply: func(b *pgx.Batch, events []courante.Event) error {
 			rows, err := listChanges(events)
 			if err == nil {
@@ -61,8 +65,7 @@ type listFields struct {
 // EventType is that of the one event that it is read from.
 func (listFields) EventType() string { return shop.OrderCreated{}.EventType() }
 
-// listRows are the rows that events change, in the order of their ids, in which
-// all units lock them.
+// listRows are the rows that events change, in the order of their ids.
 type listRows []listRow
 
 // listChanges folds events, those of one order in their order, into one change

@@ -15,7 +15,7 @@ func (c *Context) listRoutes(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "list-orders", Method: http.MethodGet, Path: "/v1/orders",
 		Summary: "Orders, newest first", Tags: []string{"orders"}, Errors: []int{http.StatusConflict},
-		Description: "The list is as fresh as the orders themselves. Pages: ask again with next_cursor as cursor, and the same filters, until it is null; each order comes once, also while new ones are placed.",
+		Description: "The list follows the orders by about a quarter of a second; with a token it is at least as fresh as the command. Pages: ask again with next_cursor as cursor, and the same filters, until it is null; each order comes once, also while new ones are placed.",
 	}, c.getOrders)
 }
 
@@ -42,7 +42,7 @@ func (c *Context) getOrders(ctx context.Context, r *getOrdersRequest) (*getOrder
 	err := c.svc.Read(ctx, r.Token, time.Duration(r.Wait)*time.Millisecond, func() (err error) {
 		list, next, err = c.List(ctx, ListQuery{CustomerID: r.CustomerID, Status: r.Status, Limit: r.Limit, Cursor: r.Cursor})
 		return err
-	})
+	}, listName)
 	switch {
 	case errors.Is(err, ErrBadCursor):
 		return nil, huma.Error400BadRequest(err.Error())

@@ -41,7 +41,7 @@ type ListQuery struct {
 var ErrBadCursor = errors.New("the cursor is of no page of this list; begin without one")
 
 // List reads a page of orders, newest first, and the cursor of the next page,
-// "" if there is none. An order has its place in the list for ever, so who
+// "" if there is none. It follows the orders at a distance. An order has its place in the list for ever, so who
 // reads on sees each order once, whatever comes in meanwhile; an order that
 // enters or leaves a status while its pages are read may be in none of them.
 func (c *Context) List(ctx context.Context, q ListQuery) (page []ListedOrder, next string, err error) {

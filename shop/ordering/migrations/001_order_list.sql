@@ -1,6 +1,5 @@
 -- The list of orders: a row for each, as it stands. It is a projection of the
--- log, changed in the transaction of the order's events; whoever changes what
--- a column means raises the projection's version (see list.go).
+-- log; whoever changes what a column means raises its version (see list.go).
 --
 -- Fixed-size columns first, so that no padding is stored. Texts compare by
 -- their bytes (collate "C"): the cheapest, and the same on every machine, which
