@@ -42,6 +42,21 @@ func RabbitMQURL(t testing.TB) string {
 	return r.url
 }
 
+// RabbitMQHost is the server of [RabbitMQURL] with a virtual host that no other
+// test uses: for tests of whole programs, whose names are always the same.
+func RabbitMQHost(t testing.TB) string {
+	t.Helper()
+	address := RabbitMQURL(t)
+	if rabbit.running == nil {
+		t.Fatal("this test needs a RabbitMQ that it can make a virtual host on; unset COURANTE_TEST_RABBITMQ_URL")
+	}
+	name := RabbitMQPrefix()
+	rabbit.running.Control(t, "add_vhost", name)
+	rabbit.running.Control(t, "set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+	t.Cleanup(func() { _, _ = rabbit.running.Server.Control("delete_vhost", name) })
+	return address + name
+}
+
 // RabbitMQPrefix is a prefix of names that no other test uses.
 func RabbitMQPrefix() string {
 	return fmt.Sprintf("t%d-%d-%d", os.Getpid(), time.Now().UnixMilli(), lastSchema.Add(1))

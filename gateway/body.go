@@ -83,7 +83,10 @@ func prepare(api *huma.OpenAPI, op *huma.Operation) {
 	}
 }
 
-const jsonType = "application/json"
+const (
+	jsonType = "application/json"
+	wantJSON = "send the body as Content-Type: application/json, in UTF-8 and not compressed"
+)
 
 // checkHeaders refuses what could be understood in two ways.
 func (g *Gateway) checkHeaders(ctx huma.Context, next func(huma.Context)) {
@@ -96,7 +99,7 @@ func (g *Gateway) checkHeaders(ctx huma.Context, next func(huma.Context)) {
 		r.Header.Del("Content-Type")
 	case ctx.Operation().RequestBody != nil && !plainJSON(r.Header):
 		ctx.SetHeader("Accept", jsonType)
-		refuse(http.StatusUnsupportedMediaType, "send the body as Content-Type: application/json, in UTF-8 and not compressed")
+		refuse(http.StatusUnsupportedMediaType, wantJSON)
 		return
 	default:
 		r.Header.Set("Content-Type", jsonType) // as huma writes it

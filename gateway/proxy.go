@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -55,9 +56,8 @@ type routes struct {
 const (
 	learnSoon  = 200 * time.Millisecond // as long as a service has not been found
 	learnAgain = 10 * time.Second
-	// maxForwarded is how long a body may be. It is kept, so that it can be sent
-	// to another process when the first one is gone.
-	maxForwarded = 8 << 20
+	// maxDescription is how long a service's description of itself may be.
+	maxDescription = 8 << 20
 )
 
 // NewProxy makes a proxy that knows no path yet; see [Proxy.Learn].
@@ -83,7 +83,13 @@ func NewProxy(cfg Config, upstreams ...Upstream) (*Proxy, error) {
 	}
 	p.rebuild()
 	g.mux.HandleFunc("GET /docs/{service}", p.docsOf)
-	g.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { p.routes.Load().mux.ServeHTTP(w, r) })
+	g.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if operational(r) { // with a method that the router has no route for
+			onlyRead(w)
+			return
+		}
+		p.routes.Load().mux.ServeHTTP(w, r)
+	})
 	return p, nil
 }
 
@@ -128,7 +134,7 @@ func (p *Proxy) learn(ctx context.Context, u *upstream) error {
 				Schemas map[string]json.RawMessage `json:"schemas"`
 			} `json:"components"`
 		}
-		err = json.NewDecoder(io.LimitReader(answer.Body, maxForwarded)).Decode(&doc)
+		err = json.NewDecoder(io.LimitReader(answer.Body, maxDescription)).Decode(&doc)
 		_ = answer.Body.Close()
 		if err == nil && answer.StatusCode != http.StatusOK {
 			err = errors.New(answer.Status)
@@ -200,6 +206,13 @@ func (p *Proxy) found(context.Context) error {
 // ServeHTTP answers for all services.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
+	case "/openapi.json", "/docs":
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			onlyRead(w)
+			return
+		}
+	}
+	switch r.URL.Path {
 	case "/openapi.json":
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(p.routes.Load().openAPI) // the caller is gone if it fails
@@ -213,6 +226,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		p.Gateway.ServeHTTP(w, r)
 	}
+}
+
+func onlyRead(w http.ResponseWriter) {
+	w.Header().Set("Allow", "GET, HEAD")
+	newProblem(http.StatusMethodNotAllowed, "this path takes GET, HEAD").write(w)
 }
 
 // Server is an http.Server for the proxy; see [Gateway.Server].
@@ -243,14 +261,14 @@ type inTurn struct {
 }
 
 func (t *inTurn) RoundTrip(r *http.Request) (*http.Response, error) {
+	// The whole body is here before any of it is sent: a service does not wait
+	// for slow callers, and another process can get it when the first is gone.
+	// The gateway bounds it.
 	var body []byte
-	if r.Body != nil && r.Body != http.NoBody && len(t.up.URLs) > 1 {
+	if r.Body != nil && r.Body != http.NoBody {
 		var err error
-		if body, err = io.ReadAll(io.LimitReader(r.Body, maxForwarded+1)); err != nil {
-			return nil, err
-		}
-		if len(body) > maxForwarded {
-			return nil, fmt.Errorf("the body is longer than %d bytes", maxForwarded)
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, &callerError{err}
 		}
 	}
 	first := int(t.up.turn.Add(1) % uint64(len(t.up.URLs))) //nolint:gosec // smaller than a length
@@ -260,7 +278,7 @@ func (t *inTurn) RoundTrip(r *http.Request) (*http.Response, error) {
 		out := r.Clone(r.Context())
 		out.URL.Scheme, out.URL.Host = at.Scheme, at.Host
 		if body != nil {
-			out.Body = io.NopCloser(bytes.NewReader(body))
+			out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		}
 		var answer *http.Response
 		if answer, err = t.next.RoundTrip(out); err == nil {
@@ -274,9 +292,28 @@ func (t *inTurn) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, err
 }
 
+// callerError is that a body did not come as it should.
+type callerError struct{ error }
+
+func (e *callerError) Unwrap() error { return e.error }
+
 func unreachable(w http.ResponseWriter, r *http.Request, service string, err error) {
 	if r.Context().Err() != nil {
 		return // the caller has gone
+	}
+	var caller *callerError
+	if errors.As(err, &caller) {
+		if !plainJSON(r.Header) { // what a service says of it first
+			w.Header().Set("Accept", jsonType)
+			newProblem(http.StatusUnsupportedMediaType, wantJSON).write(w)
+			return
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			newProblem(http.StatusRequestTimeout, "the body did not arrive in time").write(w)
+			return
+		}
+		problemOf(err).write(w)
+		return
 	}
 	note(r.Context(), http.StatusServiceUnavailable, []error{err})
 	newProblem(http.StatusServiceUnavailable, "service "+service+" did not answer, so it is not known whether this was done; repeat it with the same Idempotency-Key").write(w)

@@ -212,7 +212,7 @@ func TestComposedProcesses(t *testing.T) {
 	here := map[string]string{
 		"COURANTE_LISTEN":       "127.0.0.1:0",
 		"COURANTE_POSTGRES_URL": courantetest.PostgresConfig(t).URL,
-		"COURANTE_RABBITMQ_URL": strings.Replace(courantetest.RabbitMQURL(t), "guest:guest@", "", 1),
+		"COURANTE_RABBITMQ_URL": strings.Replace(courantetest.RabbitMQHost(t), "guest:guest@", "", 1),
 		// A user that is there, whose password is in the file.
 		"COURANTE_RABBITMQ_USER": "guest",
 	}

@@ -265,8 +265,9 @@ func (c *contract) cancellation() {
 	}
 	c.want("again", c.do("POST", "/v1/orders/stop-1/cancel", "{}"), 200, "-")
 	c.want("with an empty object", c.do("POST", slow("stop-2"), "{}"), 202, "-")
-	c.want("with a reason", c.do("POST", slow("stop-3"), `{"reason":"changed my mind"}`), 202, "-")
-	if a := c.do("GET", "/v1/orders/stop-3", ""); a.field("cancel_reason") != "changed my mind" {
+	reasoned := c.do("POST", slow("stop-3"), `{"reason":"changed my mind"}`)
+	c.want("with a reason", reasoned, 202, "-")
+	if a := c.do("GET", "/v1/orders/stop-3", "", "Courante-Token", reasoned.header.Get("Courante-Token")); a.field("cancel_reason") != "changed my mind" {
 		c.t.Errorf("got %s, want the reason", a.body)
 	}
 	c.want("with a type and no body", c.do("POST", slow("stop-4"), "", "Content-Type", "text/plain"), 202, "-")

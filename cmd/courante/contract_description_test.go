@@ -76,6 +76,9 @@ func (c *contract) description() {
 	}
 
 	page := c.do("GET", "/docs", "").body
+	for _, other := range regexp.MustCompile(`href="(/docs/[a-z]+)"`).FindAllStringSubmatch(page, -1) {
+		page += c.do("GET", other[1], "").body // a fleet has one for each service
+	}
 	ids := map[string]bool{}
 	for path, methods := range api.Paths {
 		for method, op := range methods {

@@ -11,14 +11,31 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/courante-dev/courante/courantetest"
 )
 
 // TestContract holds the program to what it promises over HTTP, from outside:
-// one program for all sections, which run in this order. The first section
-// writes nothing, which the empty logs after it show.
+// one system for all sections, which run in this order. The first section
+// writes nothing, which the empty logs after it show. A fleet behind its gateway
+// promises the same as one process.
 func TestContract(t *testing.T) {
 	t.Parallel()
-	c := &contract{process: up(t, dataDir(t))}
+	t.Run("one process", func(t *testing.T) {
+		t.Parallel()
+		testContract(t, up(t, dataDir(t)))
+	})
+	t.Run("a fleet", func(t *testing.T) {
+		t.Parallel()
+		if testing.Short() {
+			t.Skip("starts a fleet")
+		}
+		testContract(t, fleet(t, courantetest.RabbitMQHost(t)))
+	})
+}
+
+func testContract(t *testing.T, p *process) {
+	c := &contract{process: p}
 	section := func(name string, test func(c *contract)) {
 		t.Run(name, func(t *testing.T) {
 			mine := *c
@@ -45,6 +62,9 @@ func TestContract(t *testing.T) {
 	section("cancellation", (*contract).cancellation)
 	section("inventory", (*contract).inventory)
 	section("the description", (*contract).description)
+	if t.Failed() {
+		t.Log(p.said())
+	}
 }
 
 // contract is a caller who knows nothing but the address.

@@ -96,6 +96,14 @@ func upOn(t *testing.T, dir, address string, env ...string) *process {
 	return startUp(t, command(t, dir, env, "up", "--json", "--listen", address))
 }
 
+// fleet is the system as processes, two of each service, over that RabbitMQ.
+func fleet(t *testing.T, rabbit string) *process {
+	t.Helper()
+	p := startUp(t, command(t, dataDir(t), []string{"COURANTE_RABBITMQ_URL=" + rabbit}, "fleet", "--json", "--listen", "127.0.0.1:0", "--instances", "2"))
+	p.until("the fleet is ready", p.isReady, func() any { return p.text("/readyz") })
+	return p
+}
+
 // startUp starts a program with "up --json" and returns when it is ready.
 func startUp(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()

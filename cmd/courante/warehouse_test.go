@@ -26,9 +26,8 @@ func TestWarehouse(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a fleet")
 	}
-	rabbit := courantetest.RabbitMQURL(t)
-	p := startUp(t, command(t, dataDir(t), []string{"COURANTE_RABBITMQ_URL=" + rabbit}, "fleet", "--json", "--listen", "127.0.0.1:0", "--instances", "2"))
-	p.until("the fleet is ready", p.isReady, func() any { return nil })
+	rabbit := courantetest.RabbitMQHost(t)
+	p := fleet(t, rabbit)
 	if status, answer := p.call(http.MethodPost, "/v1/inventory/tea/receipts", `{"quantity": 100}`); status != http.StatusCreated {
 		t.Fatalf("receive: %d %v", status, answer)
 	}

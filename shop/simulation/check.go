@@ -47,7 +47,7 @@ func (w *town) check(ctx context.Context, s *InProcess) error {
 			}
 		}
 	}
-	for _, sku := range skus {
+	for _, sku := range append([]string{counted}, skus...) {
 		level, err := s.stock.Level(ctx, sku)
 		if err != nil {
 			return err

@@ -10,7 +10,9 @@ package simulation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/courante-dev/courante"
@@ -73,6 +75,7 @@ func New() courantetest.Simulation[*InProcess] {
 				c.Errorf("adjust %s: %v", sku, err)
 			}
 		}
+		w.count(c)
 	}
 	return courantetest.Simulation[*InProcess]{
 		Start:   w.start,
@@ -81,7 +84,31 @@ func New() courantetest.Simulation[*InProcess] {
 	}
 }
 
+// count has somebody outside say how much there is of something that nobody
+// orders; each time twice, because nobody knows what has arrived.
+func (w *town) count(c *courantetest.Client[*InProcess]) {
+	insist := func(what string, call func(s *InProcess) error) {
+		if err := c.Insist(call, rejected); err != nil {
+			c.Errorf("%s: %v", what, err)
+		}
+	}
+	insist("receive "+counted, func(s *InProcess) error {
+		_, err := s.stock.Receive(context.Background(), "receive "+counted, counted, received)
+		return err
+	})
+	for n := range 4 {
+		e := courante.CloudEvent{
+			ID: fmt.Sprint(n / 2), Source: "/warehouse", Type: "warehouse.stock_counted",
+			Data: json.RawMessage(fmt.Sprintf(`{"sku":%q,"on_hand":%d}`, counted, received+found)),
+		}
+		insist("count "+counted, func(s *InProcess) error { return s.stock.Service().Receive(context.Background(), e) })
+	}
+}
+
 var skus = []string{"tea", "cup"}
+
+// counted is a SKU that only the warehouse cares for.
+const counted = "crate"
 
 // start makes the contexts as a process does, each with its own way to those
 // outside.
