@@ -15,14 +15,15 @@ import (
 type Redis struct{ *redisserver.Server }
 
 // StartRedis starts a server of the test's own, from the Redis that is installed
-// on the machine. It takes some milliseconds, so tests need not share one.
-func StartRedis(t testing.TB) *Redis {
+// on the machine, with further settings such as "--maxmemory", "1mb". It takes
+// some milliseconds, so tests need not share one.
+func StartRedis(t testing.TB, settings ...string) *Redis {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "courante-redis-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := redisserver.New(dir)
+	s, err := redisserver.New(dir, settings...)
 	if err == nil {
 		t.Cleanup(s.Remove)
 		err = s.Start()

@@ -2,6 +2,8 @@ package rabbitmq
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -265,11 +268,14 @@ func explain(err error) error {
 	if err == nil || errors.Is(err, courante.ErrClosed) || errors.Is(err, courante.ErrTooLarge) || errors.Is(err, context.Canceled) {
 		return err
 	}
+	if fix := tlsFix(err); fix != "" {
+		return &refusedError{err, fix}
+	}
 	var e *amqp.Error
 	if errors.As(err, &e) {
 		switch e.Code {
 		case amqp.AccessRefused:
-			return &refusedError{err, "Check the user, its password, and that it may configure, write and read what begins with the prefix"}
+			return &refusedError{err, "Check the user, its password (a file of it is read at each try), and that it may configure, write and read what begins with the prefix"}
 		case amqp.NotAllowed:
 			return &refusedError{err, "Check that the virtual host exists and that the user may use it"}
 		case amqp.PreconditionFailed:
@@ -277,6 +283,30 @@ func explain(err error) error {
 		}
 	}
 	return courante.Transient(err)
+}
+
+// tlsFix says what to do about a failed handshake; "" if err is none.
+func tlsFix(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var plain tls.RecordHeaderError
+	var e *amqp.Error
+	switch {
+	case errors.As(err, &unknown):
+		return "The system does not know who signed the server's certificate: add ?cacertfile=FILE to the address"
+	case errors.As(err, &name):
+		return "Use the name that is in the server's certificate as the host, or add ?server_name_indication=NAME to the address"
+	case errors.As(err, &invalid):
+		return "Renew the server's certificate, or set the clock right"
+	case errors.As(err, &plain):
+		return "The port does not speak TLS: use RabbitMQ's TLS port, 5671 by default, or amqp:// instead of amqps://"
+	case errors.As(err, &e) && strings.Contains(e.Reason, "remote error: tls: "):
+		// What a server thinks of our certificate comes after the handshake, and
+		// the client library keeps only the text of it.
+		return "If the server wants a certificate of its clients, add ?certfile=FILE&keyfile=FILE to the address"
+	}
+	return ""
 }
 
 // host is the part of an address that may be shown.

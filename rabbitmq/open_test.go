@@ -1,7 +1,6 @@
 package rabbitmq_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -109,16 +108,4 @@ func TestStartsWithoutRabbitMQ(t *testing.T) {
 		t.Errorf("Publish after Close: %v, want ErrClosed", err)
 	}
 	b.Close() // twice is once
-}
-
-// TestTLS only has to fail for the right reason: the server of the tests has no
-// certificate, and speaks without one.
-func TestTLS(t *testing.T) {
-	t.Parallel()
-	address := strings.Replace(courantetest.RabbitMQURL(t), "amqp://", "amqps://", 1)
-	b := open(t, rabbitmq.Config{URLs: []string{address}, TLS: &tls.Config{MinVersion: tls.VersionTLS13}})
-	err := b.Declare(t.Context())
-	if err == nil {
-		t.Error("amqps:// was served without TLS")
-	}
 }

@@ -264,6 +264,14 @@ func (l *load) end(t *testing.T) {
 // control runs redis-cli's commands without it: it is not always installed.
 func control(t testing.TB, server *courantetest.Redis, args ...string) {
 	t.Helper()
+	if answer := ask(t, server, args...); !strings.HasPrefix(answer, "+") {
+		t.Fatalf("%q: %q", args, answer)
+	}
+}
+
+// ask returns the beginning of the answer.
+func ask(t testing.TB, server *courantetest.Redis, args ...string) string {
+	t.Helper()
 	conn, err := net.Dial("tcp", server.Address())
 	if err != nil {
 		t.Fatal(err)
@@ -273,10 +281,12 @@ func control(t testing.TB, server *courantetest.Redis, args ...string) {
 	if _, err := io.WriteString(conn, strings.Join(args, " ")+"\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	answer := make([]byte, 100)
-	if n, err := conn.Read(answer); err != nil || answer[0] != '+' {
-		t.Fatalf("%q: %q, %v", args, answer[:n], err)
+	answer := make([]byte, 4<<10)
+	n, err := conn.Read(answer)
+	if err != nil {
+		t.Fatalf("%q: %v", args, err)
 	}
+	return string(answer[:n])
 }
 
 // slowLine is a way to a server that can be slow, and be cut.

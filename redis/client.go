@@ -2,9 +2,11 @@ package redis
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +55,7 @@ func Open(config Config) (*Client, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	var err error
 	if c.options, err = c.config.options(); err != nil {
-		return nil, errors.New("redis: the addresses cannot be used together")
+		return nil, fmt.Errorf("redis: %w", err)
 	}
 	if c.metrics, err = newMetrics(c); err != nil {
 		return nil, err
@@ -123,7 +125,7 @@ func (c *Client) ask() {
 	before := c.why.Load()
 	switch {
 	case err != nil:
-		err = fmt.Errorf("redis: %w", err)
+		err = c.explain(err)
 		c.why.Store(&err)
 		if before == nil {
 			c.log.Warn("Redis does not answer; reads go to the source of truth", "error", err)
@@ -135,6 +137,25 @@ func (c *Client) ask() {
 			c.log.Info("Redis answers again")
 		}
 	}
+}
+
+// explain says what to do about an error, where that is known.
+func (c *Client) explain(err error) error {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	answer, answered := rueidis.IsRedisErr(err)
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Errorf("redis: %w. The system does not know who signed the server's certificate: add ?cacertfile=FILE to the address", err)
+	case errors.As(err, &name):
+		return fmt.Errorf("redis: %w. Use a name that is in the server's certificate as the host", err)
+	case answered && (strings.HasPrefix(answer.Error(), "NOAUTH") || strings.HasPrefix(answer.Error(), "WRONGPASS")):
+		return fmt.Errorf("redis: %w. Check the user and the password (a file of it is read at each connection)", err)
+	case c.options.TLSConfig != nil && c.conn.Load() == nil:
+		// A server that wants a certificate hangs up, one without TLS says nothing.
+		return fmt.Errorf("redis: %w. Is that its port for TLS? If it wants a certificate of its clients, add ?certfile=FILE&keyfile=FILE to the address", err)
+	}
+	return fmt.Errorf("redis: %w", err)
 }
 
 func (c *Client) connect() error {

@@ -3,12 +3,14 @@ package redis
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +23,9 @@ import (
 type Config struct {
 	// URLs are addresses: redis://host:port/db, or rediss:// for TLS. One is a
 	// Redis alone or a member of a Cluster, several are members of one Cluster.
-	// With ?master_set=NAME they are Sentinels. Credentials are allowed here, but
-	// better in the fields below.
+	// With ?master_set=NAME they are Sentinels, and credentials in the address are
+	// for them. Otherwise credentials are allowed here, but better in the fields
+	// below.
 	URLs []string
 
 	// Username and Password log in. PasswordFile is read at each connection
@@ -30,7 +33,8 @@ type Config struct {
 	// Default: what the URL says.
 	Username, Password, PasswordFile string
 
-	// TLS is used with rediss. Default: the system's authorities.
+	// TLS is used with rediss. Default: the system's authorities, and what the
+	// query of the first URL says (cacertfile, certfile, keyfile).
 	TLS *tls.Config
 
 	// Prefix begins all keys. Default: courante.
@@ -107,14 +111,25 @@ func (c *Config) options() (rueidis.ClientOption, error) {
 		}
 		opt.InitAddress = append(opt.InitAddress, more.InitAddress...)
 	}
-	if opt.TLSConfig != nil && c.TLS != nil {
-		opt.TLSConfig = c.TLS
+	if opt.TLSConfig != nil {
+		if opt.TLSConfig, err = c.tls(opt.TLSConfig); err != nil {
+			return opt, err
+		}
+	}
+	sentinels := []string{}
+	if opt.Sentinel.MasterSet != "" {
+		sentinels = opt.InitAddress
+		opt.Sentinel.Username, opt.Sentinel.Password = opt.Username, opt.Password
+		opt.Sentinel.TLSConfig, opt.Username, opt.Password = opt.TLSConfig, "", ""
 	}
 	opt.Username = cmp.Or(c.Username, opt.Username)
 	opt.Password = cmp.Or(c.Password, opt.Password)
 	if c.PasswordFile != "" {
-		user := opt.Username
-		opt.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+		user, sentinel := opt.Username, opt.Sentinel
+		opt.AuthCredentialsFn = func(to rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+			if slices.Contains(sentinels, to.Address.String()) {
+				return rueidis.AuthCredentials{Username: sentinel.Username, Password: sentinel.Password}, nil
+			}
 			text, err := os.ReadFile(c.PasswordFile)
 			if err != nil {
 				return rueidis.AuthCredentials{}, fmt.Errorf("read the password: %w", err)
@@ -126,6 +141,38 @@ func (c *Config) options() (rueidis.ClientOption, error) {
 	opt.CacheSizeEachConn = c.Memory
 	// A connection on which nothing is heard for so long is given up.
 	opt.Dialer = net.Dialer{Timeout: time.Second, KeepAlive: time.Second}
+	opt.Sentinel.Dialer = opt.Dialer
 	opt.ConnWriteTimeout = 2 * time.Second
 	return opt, nil
+}
+
+// tls is what to speak TLS with. Each member of a Cluster has a name of its
+// own, so none is fixed.
+func (c *Config) tls(parsed *tls.Config) (*tls.Config, error) {
+	if c.TLS != nil {
+		return c.TLS, nil
+	}
+	u, err := url.Parse(c.URLs[0])
+	if err != nil {
+		return nil, err
+	}
+	conf, q := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: parsed.InsecureSkipVerify}, u.Query() //nolint:gosec // if the address says so
+	if file := q.Get("cacertfile"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read the authority's certificate: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("file %s holds no certificate in PEM", file)
+		}
+	}
+	if file := q.Get("certfile"); file != "" {
+		cert, err := tls.LoadX509KeyPair(file, q.Get("keyfile"))
+		if err != nil {
+			return nil, fmt.Errorf("read our certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
 }

@@ -12,7 +12,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,12 +25,15 @@ import (
 type Server struct {
 	path, dir string
 	port      int
+	settings  []string
 	cmd       *exec.Cmd
 	exited    <-chan struct{}
 }
 
-// New prepares a server that works in the folder.
-func New(dir string) (*Server, error) {
+// New prepares a server that works in the folder, with further settings such as
+// "--maxmemory", "1mb". One that ends in .conf comes first, as a file that the
+// server may write: Sentinels want one.
+func New(dir string, settings ...string) (*Server, error) {
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, err
@@ -38,7 +43,7 @@ func New(dir string) (*Server, error) {
 		return nil, err
 	}
 	defer l.Close()
-	return &Server{path: path, dir: dir, port: l.Addr().(*net.TCPAddr).Port}, os.MkdirAll(dir, 0o755)
+	return &Server{path: path, dir: dir, port: l.Addr().(*net.TCPAddr).Port, settings: settings}, os.MkdirAll(dir, 0o755)
 }
 
 // URL is the server's address, the same after a restart.
@@ -52,8 +57,16 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Start returns when the server answers.
 func (s *Server) Start() error {
-	s.cmd = exec.Command(s.path, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port),
-		"--dir", s.dir, "--save", "", "--appendonly", "no")
+	args := []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.dir}
+	if !slices.Contains(s.settings, "--sentinel") {
+		args = append(args, "--save", "", "--appendonly", "no")
+	}
+	if len(s.settings) > 0 && strings.HasSuffix(s.settings[0], ".conf") {
+		args = slices.Concat(s.settings, args)
+	} else {
+		args = append(args, s.settings...)
+	}
+	s.cmd = exec.Command(s.path, args...)
 	var out bytes.Buffer
 	s.cmd.Stdout, s.cmd.Stderr = &out, &out
 	var err error
@@ -84,9 +97,9 @@ func (s *Server) answers() bool {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	_, _ = conn.Write([]byte("PING\r\n"))
-	answer := make([]byte, 5)
+	answer := make([]byte, 7)
 	n, _ := conn.Read(answer)
-	return string(answer[:n]) == "+PONG"
+	return n == len(answer) && (string(answer) == "+PONG\r\n" || string(answer) == "-NOAUTH")
 }
 
 // Kill ends the server as a power cut does.
