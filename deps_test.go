@@ -46,7 +46,7 @@ courantetest -> courante, memory, postgres, internal/rabbitserver, internal/redi
 shop ->
 	# The published language is what contexts, also those in other programs, share: events, ids and money, without behaviour.
 
-shop/ordering, shop/inventory, shop/payment, shop/shipping, shop/notification -> shop, courante, pgx, huma, otel
+shop/ordering, shop/inventory, shop/payment, shop/shipping, shop/notification -> shop, courante, live, pgx, huma, otel
 	# Contexts never call one another, what passes between them is public events; and never an adapter, the program hands those in.
 
 shop/outside -> pgx
@@ -57,6 +57,9 @@ shop/simulation -> shop, shop/ordering, shop/inventory, shop/payment, shop/shipp
 
 schema -> courante
 	# What events look like is made from declarations, and serves domains other than the shop.
+
+live -> courante, huma
+	# How an operation tells what happens knows what there is to watch, and how operations are declared.
 
 gateway -> courante, huma, otel
 	# The edge carries manners, not business: it knows the vocabulary's errors and no context.

@@ -30,6 +30,10 @@ type metrics struct {
 	parked   metric.Int64Counter
 	started  metric.Int64Counter
 	journeys metric.Float64Histogram
+	watchers metric.Int64UpDownCounter
+	resyncs  metric.Int64Counter
+	told     metric.Int64Counter
+	untold   metric.Int64Counter
 }
 
 func newMetrics(m metric.Meter) (*metrics, error) {
@@ -56,7 +60,13 @@ func newMetrics(m metric.Meter) (*metrics, error) {
 	seconds(&out.journeys, "courante.journey.duration", "from the first event of a saga to the one that ended it")
 	count(&out.parked, "courante.parked", "{message}", "failures of handlers that set a message aside")
 	count(&out.started, "courante.journey.started", "{journey}", "sagas that began")
+	count(&out.resyncs, "courante.watch.resyncs", "{resync}", "watchers that were told the state anew because they had fallen far behind")
+	count(&out.told, "courante.broadcast.told", "{event}", "events of watched states told to other processes")
+	count(&out.untold, "courante.broadcast.skips", "{skip}", "times that events were not told to other processes because the broadcast was away for long; these find them in the log")
 	var err error
+	out.watchers, err = m.Int64UpDownCounter("courante.watch.watchers", metric.WithUnit("{watcher}"),
+		metric.WithDescription("watchers of states in this process"))
+	errs = append(errs, err)
 	out.batches, err = m.Int64Histogram("courante.unit.items", metric.WithUnit("{item}"),
 		metric.WithDescription("items decided in one transaction"),
 		metric.WithExplicitBucketBoundaries(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))

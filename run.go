@@ -42,6 +42,7 @@ func (rt *Runtime) Run(ctx context.Context) error {
 		wg.Go(func() { rt.drive(ctx, work, a) })
 	}
 	wg.Go(func() { rt.relaySignals(ctx) })
+	wg.Go(func() { rt.hearBroadcast(ctx) })
 	for _, n := range rt.nodes {
 		n.commands.start(work, n, &wg)
 	}

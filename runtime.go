@@ -50,6 +50,10 @@ type Config struct {
 	// readers. Nil: they are made from the source of truth each time.
 	Cache Cache
 
+	// Broadcast tells watchers in all processes what one finds in the logs. Nil:
+	// each process finds it by itself.
+	Broadcast Broadcast
+
 	// Shared is for services that other processes run too: the lanes of each are
 	// shared among them. Their stores have to be a [SharedStore].
 	Shared bool
@@ -155,23 +159,25 @@ type Runtime struct {
 
 // node is a service on its store, inside a runtime.
 type node struct {
-	rt         *Runtime
-	svc        *Service
-	store      Store
-	labels     labels
-	journeys   *journeys
-	consumers  []*consumer
-	agenda     []*agenda // its parts; none if the service has nothing for one
-	performers *performers
-	inbox      *inbox // nil: nothing comes from outside
-	backlog    backlog
-	share      *share // nil: it is not shared
-	followers  []*follower
-	carriers   []*carrier
-	commands   commandQueue
-	reads      group[Key, State]
-	locates    group[Token, error]
-	kept       kept
+	rt          *Runtime
+	svc         *Service
+	store       Store
+	labels      labels
+	journeys    *journeys
+	consumers   []*consumer
+	agenda      []*agenda // its parts; none if the service has nothing for one
+	performers  *performers
+	inbox       *inbox // nil: nothing comes from outside
+	backlog     backlog
+	share       *share // nil: it is not shared
+	followers   []*follower
+	carriers    []*carrier
+	broadcaster *broadcaster // nil: there is no broadcast, or nothing to watch
+	topics      topics
+	commands    commandQueue
+	reads       group[Key, State]
+	locates     group[Token, error]
+	kept        kept
 
 	sources  []string     // logs that hold what it reacts to
 	prepared bool         // its tables are up to date; see Prepare
@@ -551,6 +557,7 @@ func (rt *Runtime) enlist() {
 		}
 		rt.enlistFollowers(n)
 		rt.enlistCarriers(n)
+		rt.enlistBroadcaster(n)
 		if store, ok := n.store.(SharedStore); ok && rt.cfg.Shared {
 			n.share = newShare(n, store)
 			n.share.actor = rt.actor("share "+n.svc.name, n.share.step, n.share.next)
@@ -623,6 +630,9 @@ func (rt *Runtime) grown(log string) {
 		}
 		if n.svc.name == log {
 			n.wakeAgenda()
+			if n.broadcaster != nil {
+				n.broadcaster.actor.Wake()
+			}
 		}
 		for _, c := range n.carriers {
 			if n.svc.name == log {

@@ -34,6 +34,7 @@ type Service struct {
 	migrations  fs.FS
 	projections []Projection
 	collections []*Collection
+	watches     []*Watch
 
 	problems []error
 	node     *node // set by NewRuntime

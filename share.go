@@ -84,6 +84,9 @@ func (s *share) names() (names []string) {
 			names = append(names, c.name())
 		}
 	}
+	if b := s.n.broadcaster; b != nil && b.actor.errs.Load() < pausedAfter {
+		names = append(names, broadcasterName)
+	}
 	return names
 }
 
@@ -128,6 +131,9 @@ func (s *share) step(ctx context.Context) (bool, error) {
 		s.n.wakeAgenda()
 		for _, c := range s.n.carriers {
 			c.actor.Wake()
+		}
+		if s.n.broadcaster != nil {
+			s.n.broadcaster.actor.Wake()
 		}
 	}
 	return false, nil

@@ -74,6 +74,9 @@ func (t *tail) step(ctx context.Context) (bool, error) {
 		t.chunks = t.chunks[1:]
 	}
 	t.mu.Unlock()
+	if n := t.rt.byName[t.store.Log()]; n != nil {
+		n.topics.hear(events)
+	}
 	t.rt.grown(t.store.Log())
 	return true, nil
 }

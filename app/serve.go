@@ -131,7 +131,7 @@ func (r *role) config(s *system) courante.Config {
 		c.Broker, c.Relays = s.broker, s.relays
 	}
 	if s.cache != nil {
-		c.Cache = s.cache
+		c.Cache, c.Broadcast = s.cache, s.cache
 	}
 	return c
 }

@@ -29,11 +29,17 @@ type Config struct {
 	// second, so whoever hits it is not fast but stuck.
 	MaxInFlight int
 
+	// MaxStreams is how many streams of server-sent events may be open at once;
+	// further ones get 503. They do not count as requests under way. Default
+	// 10,000, which take some 500 MB.
+	MaxStreams int
+
 	// MaxBody is the largest request body in bytes; default 1 MiB.
 	MaxBody int64
 
 	// Timeout is how long a request may take in all; default 60 s, more than
-	// the longest Courante-Wait.
+	// the longest Courante-Wait. A stream has no limit, but whoever does not read
+	// what it sends for streamPatience loses it.
 	Timeout time.Duration
 
 	// BodyTimeout is how long a caller may take to send its body; default 10 s.
@@ -57,6 +63,9 @@ type Check struct {
 func (c *Config) setDefaults() {
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = 1024
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 10_000
 	}
 	if c.MaxBody == 0 {
 		c.MaxBody = 1 << 20
@@ -83,7 +92,7 @@ func (c *Config) check() error {
 	if c.Title == "" || c.Version == "" {
 		problems = append(problems, errors.New("gateway: Config.Title and Config.Version head the API's description; set both"))
 	}
-	if c.MaxInFlight < 0 || c.MaxBody < 0 || c.Timeout < 0 || c.BodyTimeout < 0 {
+	if c.MaxInFlight < 0 || c.MaxStreams < 0 || c.MaxBody < 0 || c.Timeout < 0 || c.BodyTimeout < 0 {
 		problems = append(problems, errors.New("gateway: a limit in Config is negative"))
 	}
 	for _, r := range c.Ready {

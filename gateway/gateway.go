@@ -24,6 +24,7 @@ type Gateway struct {
 	tracer   trace.Tracer
 	duration metric.Float64Histogram
 	inFlight atomic.Int64
+	streams  *streams
 }
 
 // New makes a gateway that has its own routes only: /healthz, /readyz,
@@ -34,7 +35,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	teachHuma()
-	g := &Gateway{cfg: cfg, mux: http.NewServeMux()}
+	g := &Gateway{cfg: cfg, mux: http.NewServeMux(), streams: newStreams()}
 	g.tracer = cfg.Tracer.Tracer("github.com/courante-dev/courante/gateway")
 	var err error
 	if g.duration, err = newDuration(cfg.Meter); err != nil {
@@ -68,7 +69,7 @@ func (g *Gateway) huma() huma.Config {
 			Components: &huma.Components{
 				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 			},
-			OnAddOperation: []huma.AddOpFunc{prepare, describe},
+			OnAddOperation: []huma.AddOpFunc{prepare, describe, g.streams.add},
 		},
 		OpenAPIPath:   "/openapi",
 		Formats:       map[string]huma.Format{"application/json": format, "json": format},
@@ -83,9 +84,10 @@ func (g *Gateway) API() huma.API { return g.api }
 func (g *Gateway) Handle(pattern string, h http.Handler) { g.mux.Handle(pattern, h) }
 
 // Server is an http.Server for the gateway. Its time limits keep slow or dead
-// callers from holding connections; the caller starts and stops it.
+// callers from holding connections; the caller starts and stops it. Its Shutdown
+// ends the streams.
 func (g *Gateway) Server(addr string) *http.Server {
-	return &http.Server{
+	s := &http.Server{
 		Addr:              addr,
 		Handler:           g,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -93,25 +95,37 @@ func (g *Gateway) Server(addr string) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
+	s.RegisterOnShutdown(g.streams.end)
+	return s
 }
 
 // enter lets a request in unless too many are under way. What operators ask is
 // always let in: an overloaded instance is not dead.
-func (g *Gateway) enter(r *http.Request) bool {
-	if operational(r) {
+func (g *Gateway) enter(r *request) bool {
+	if operational(r.r) {
 		return true
 	}
-	if g.inFlight.Add(1) > int64(g.cfg.MaxInFlight) {
-		g.inFlight.Add(-1)
+	under, most := g.counted(r)
+	if under.Add(1) > int64(most) {
+		under.Add(-1)
 		return false
 	}
 	return true
 }
 
-func (g *Gateway) leave(r *http.Request) {
-	if !operational(r) {
-		g.inFlight.Add(-1)
+func (g *Gateway) leave(r *request) {
+	if !operational(r.r) {
+		under, _ := g.counted(r)
+		under.Add(-1)
 	}
+}
+
+// counted is where the request counts, and how many may.
+func (g *Gateway) counted(r *request) (under *atomic.Int64, most int) {
+	if r.stream {
+		return &g.streams.open, g.cfg.MaxStreams
+	}
+	return &g.inFlight, g.cfg.MaxInFlight
 }
 
 func operational(r *http.Request) bool {

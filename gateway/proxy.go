@@ -157,6 +157,7 @@ func (p *Proxy) learn(ctx context.Context, u *upstream) error {
 func (p *Proxy) rebuild() {
 	next := &routes{mux: http.NewServeMux()}
 	paths, schemas := map[string]json.RawMessage{}, map[string]json.RawMessage{}
+	var streams []string
 	for _, u := range p.upstreams {
 		if u.paths == nil {
 			next.missing = append(next.missing, u.Name)
@@ -167,7 +168,9 @@ func (p *Proxy) rebuild() {
 				continue
 			}
 			paths[path] = u.paths[path]
-			p.handle(next.mux, path, u)
+			if p.handle(next.mux, path, u) && streamed(paths[path]) {
+				streams = append(streams, path)
+			}
 		}
 		maps.Copy(schemas, u.schemas)
 	}
@@ -183,17 +186,19 @@ func (p *Proxy) rebuild() {
 		"paths": paths, "components": map[string]any{"schemas": schemas},
 	})
 	p.routes.Store(next)
+	p.streams.replace(streams)
 }
 
 // handle adds a path, unless the router cannot tell it from another one: what
 // services describe is not in our hands, and must not end the process.
-func (p *Proxy) handle(mux *http.ServeMux, path string, u *upstream) {
+func (p *Proxy) handle(mux *http.ServeMux, path string, u *upstream) (ok bool) {
 	defer func() {
 		if problem := recover(); problem != nil {
 			p.cfg.Logger.Error("a path of a service is left out", "service", u.Name, "path", path, "error", problem)
 		}
 	}()
 	mux.Handle(path, u.forward)
+	return true
 }
 
 func (p *Proxy) found(context.Context) error {

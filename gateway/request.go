@@ -22,6 +22,7 @@ type request struct {
 	status  int
 	written int64
 	swallow bool // the router's own text after we wrote a problem instead
+	stream  bool // of server-sent events: it ends when it ends
 
 	mu  sync.Mutex // guards err: an operation may note from another goroutine
 	err error      // why it failed, for the log
@@ -73,6 +74,9 @@ func (w *request) Write(data []byte) (int, error) {
 	if w.swallow {
 		return len(data), nil
 	}
+	if w.stream {
+		w.extend()
+	}
 	n, err := w.ResponseWriter.Write(data)
 	w.written += int64(n)
 	return n, err
@@ -89,9 +93,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		attribute.String("http.request.method", r.Method),
 		attribute.String("url.path", r.URL.Path),
 	))
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
+	rec := &request{ResponseWriter: w, stream: g.streams.has(r)}
+	ctx, cancel := g.limited(ctx, rec.stream)
 	defer cancel()
-	rec := &request{ResponseWriter: w}
 	r = r.WithContext(context.WithValue(ctx, requestKey{}, rec))
 	rec.r = r
 	propagator.Inject(ctx, propagation.HeaderCarrier(w.Header()))
@@ -110,12 +114,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			newProblem(rec.status, "something went wrong on our side").write(w)
 		}
 	}()
-	if !g.enter(r) {
+	if !g.enter(rec) {
 		rec.status = http.StatusServiceUnavailable
 		newProblem(rec.status, "too many requests are under way").write(w)
 		return
 	}
-	defer g.leave(r)
+	defer g.leave(rec)
 	if !clean(r.URL.EscapedPath()) {
 		rec.WriteHeader(http.StatusNotFound)
 		return
@@ -143,7 +147,9 @@ func (g *Gateway) finish(w *request, span trace.Span, start time.Time) {
 		w.status = http.StatusOK // an operation without a body
 	}
 	_, route, _ := cutRoute(w.r.Pattern)
-	g.measure(w.r.Context(), w.r.Method, route, w.status, time.Since(start))
+	if !w.stream || w.status != http.StatusOK { // how long somebody watched is no latency
+		g.measure(w.r.Context(), w.r.Method, route, w.status, time.Since(start))
+	}
 	w.mu.Lock()
 	err := w.err
 	w.mu.Unlock()

@@ -30,11 +30,16 @@ type Client struct {
 	failures atomic.Int32                   // reads in a row that Redis did not answer
 	why      atomic.Pointer[error]          // what the last question of our own failed with; nil: it did not
 
+	heard sync.Map // by key of a stream: the id of the message that was heard last
+
 	mu     sync.Mutex // guards what follows
 	leaves map[string]*leave
 }
 
-var _ courante.Cache = (*Client)(nil)
+var (
+	_ courante.Cache     = (*Client)(nil)
+	_ courante.Broadcast = (*Client)(nil)
+)
 
 // openFailures is after how many reads in a row that fail all others go to the
 // source of truth at once.

@@ -164,7 +164,11 @@ func (c *contract) checkOperation(method, path string, op operation) {
 	if op.Responses["503"].Headers["Retry-After"] == nil {
 		c.t.Errorf("%s: Retry-After is not described", what)
 	}
-	good := slices.DeleteFunc([]string{"200", "201", "202"}, func(status string) bool { return op.Responses[status].Content["application/json"] == nil })
+	kind := "application/json"
+	if strings.HasSuffix(path, "/events") {
+		kind = "text/event-stream"
+	}
+	good := slices.DeleteFunc([]string{"200", "201", "202"}, func(status string) bool { return op.Responses[status].Content[kind] == nil })
 	if len(good) == 0 || op.Summary == "" {
 		c.t.Errorf("%s: no good answer or no summary is described", what)
 	}

@@ -37,6 +37,7 @@ func (c *Context) routes(api huma.API) {
 	}, c.postCancel)
 	c.listRoutes(api)
 	c.returnRoutes(api)
+	c.watchRoutes(api)
 }
 
 type postOrderRequest struct {

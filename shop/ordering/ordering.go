@@ -29,6 +29,7 @@ type Context struct {
 	cfg      Config
 	orders   *courante.Entity[order]
 	views    *courante.Collection // of orders
+	watch    *courante.Watch
 	returns  *courante.Entity[goodsReturn]
 	place    *courante.Command
 	cancel   *courante.Command
@@ -48,6 +49,7 @@ func New(cfg Config) *Context {
 	c.svc.Emits(courante.Private, returnOpened{}, goodsBack{}, moneyBack{}, returnClosed{})
 	c.orders = courante.Sourced(c.svc, orderCategory, evolutions()...)
 	c.views = courante.NewCollection(c.orders, "order", 1, orderDocument)
+	c.declareWatch()
 	c.returns = courante.Sourced(c.svc, "return", returnEvolutions()...)
 	c.svc.Tables(migrations())
 	c.svc.Project(orderList())
