@@ -83,7 +83,7 @@ type Consumption interface {
 	// Take returns what has arrived, about max at most. It does not wait.
 	// Messages come in the order published and stay with the consumer until
 	// they are acknowledged or it ends. A broker may hold back what comes
-	// behind some hundreds that are not acknowledged. After a lost connection
+	// behind 500 that are not acknowledged. After a lost connection
 	// those come again, with new tags.
 	Take(ctx context.Context, max int) ([]Delivery, error)
 

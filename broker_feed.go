@@ -3,6 +3,7 @@ package courante
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,7 +30,11 @@ func (t *brokerTransport) Open(ctx context.Context, lane Lane, epoch LaneEpoch, 
 		return nil, err
 	}
 	f := &brokerFeed{t: t, in: in, lane: lane, epoch: epoch, at: after, recorded: after, silence: feedSilence, heard: t.rt.now()}
-	return f, f.ask(ctx, false)
+	if err := f.ask(ctx, false); err != nil {
+		return nil, err
+	}
+	in.open(f)
+	return f, nil
 }
 
 // take returns the intake of a queue, of which a process has one.
@@ -72,8 +77,9 @@ type intake struct {
 	c    Consumption
 	done chan struct{} // ends what wakes the lane
 
-	mu   sync.Mutex // guards what follows
-	list []arrived  // in the order of their tags
+	mu    sync.Mutex // guards what follows
+	list  []arrived  // in the order of their tags
+	feeds []*brokerFeed
 }
 
 // arrived is a delivery until it is acknowledged.
@@ -82,8 +88,47 @@ type arrived struct {
 	over bool // processed, or nothing to process
 }
 
-// intakeMost is how much an intake holds for feeds that do not take it.
-const intakeMost = 4 << 10
+const (
+	// intakeMost is how much an intake holds.
+	intakeMost = 4 << 10
+	// intakeUnclaimed is how much of it may be for feeds that are not there: of
+	// a lane epoch that has not begun, or a log that is not followed now. It is
+	// less than any broker hands out before it wants something acknowledged, or
+	// these messages would keep those behind them away for ever, and what has to
+	// come first may be among those.
+	intakeUnclaimed = 256
+)
+
+func (in *intake) open(f *brokerFeed) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.feeds = append(in.feeds, f)
+}
+
+// claimed reports whether a feed is there that will take the message, or see
+// that it is over.
+func (in *intake) claimed(d *Delivery) bool {
+	return d.Err != nil || slices.ContainsFunc(in.feeds, func(f *brokerFeed) bool {
+		return f.lane.Log == d.Log && f.lane.Epoch >= d.Link.Epoch
+	})
+}
+
+// drop gives up what nobody claims if it has become too much. The feed that it
+// is for misses it and asks for it again.
+func (in *intake) drop() {
+	var unclaimed []int
+	for i := range in.list {
+		if d := &in.list[i]; !d.over && !in.claimed(&d.Delivery) {
+			unclaimed = append(unclaimed, i)
+		}
+	}
+	if len(unclaimed) < intakeUnclaimed {
+		return
+	}
+	for _, i := range unclaimed {
+		in.list[i].over = true
+	}
+}
 
 // fill takes what is there, up to about max of a log and lane epoch that are
 // not over.
@@ -102,6 +147,9 @@ func (in *intake) fill(ctx context.Context, max int) error {
 	defer in.mu.Unlock()
 	for _, d := range list {
 		in.list = append(in.list, arrived{Delivery: d})
+	}
+	if len(list) > 0 {
+		in.drop()
 	}
 	return nil
 }
@@ -269,4 +317,8 @@ func (f *brokerFeed) Ack(ctx context.Context, upTo Cursor) error {
 }
 
 // Close implements [Feed]. What was not acknowledged stays in the intake.
-func (f *brokerFeed) Close() {}
+func (f *brokerFeed) Close() {
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
+	f.in.feeds = slices.DeleteFunc(f.in.feeds, func(other *brokerFeed) bool { return other == f })
+}

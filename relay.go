@@ -53,6 +53,10 @@ type subscription struct {
 	Last       []Cursor    `json:"last"`   // by lane: the place of its last event
 	Done       []Cursor    `json:"done"`   // by lane: what it will not ask for again, as it said
 	told       []Cursor    // by lane: how far it knows that the log was sent
+
+	sent   int       // messages since its queues were looked at
+	looked time.Time // when they were
+	long   bool      // one of them was too long then; see look
 }
 
 const (
@@ -113,8 +117,13 @@ func (r *relay) next() time.Time {
 	case r.ahead:
 		sooner(r.recorded.Add(relayRecord))
 	}
-	if slices.ContainsFunc(r.subs, (*subscription).silent) {
-		sooner(r.marked.Add(markEvery))
+	for _, s := range r.subs {
+		switch {
+		case s.long:
+			sooner(s.looked.Add(queueWait))
+		case s.silent():
+			sooner(r.marked.Add(markEvery))
+		}
 	}
 	return at
 }
@@ -146,7 +155,7 @@ func (r *relay) open(ctx context.Context) (bool, error) {
 		}
 	}
 	for _, s := range subs {
-		s.told = slices.Clone(s.Last)
+		s.told, s.sent = slices.Clone(s.Last), queueLook
 		// The broker may have been set up anew since.
 		if err := r.rt.cfg.Broker.Declare(ctx, s.queues()...); err != nil {
 			return false, err
@@ -170,6 +179,9 @@ func (r *relay) try(ctx context.Context) (bool, error) {
 		}
 	}
 	if err := r.answer(ctx); err != nil {
+		return false, err
+	}
+	if err := r.look(ctx); err != nil {
 		return false, err
 	}
 	messages, moved, err := r.collect(ctx)
@@ -230,6 +242,9 @@ func (r *relay) answer(ctx context.Context) error {
 		at, found := slices.BinarySearchFunc(r.subs, q.Epoch.Subscriber, func(s *subscription, name string) int {
 			return strings.Compare(s.Subscriber, name)
 		})
+		// Queues are there since the relay opened, or were lost with what they held:
+		// somebody misses that and asks again.
+		declare := !found || q.Again || q.Epoch.N > r.subs[at].Epochs[len(r.subs[at].Epochs)-1].N
 		if !found {
 			if q.Epoch.Retired {
 				continue
@@ -242,8 +257,10 @@ func (r *relay) answer(ctx context.Context) error {
 		if r.subs[at].learn(q) {
 			r.ahead = true
 		}
-		if err := r.rt.cfg.Broker.Declare(ctx, r.subs[at].queues()...); err != nil {
-			return err
+		if declare {
+			if err := r.rt.cfg.Broker.Declare(ctx, r.subs[at].queues()...); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -322,7 +339,7 @@ func (s *subscription) silent() bool {
 func (r *relay) collect(ctx context.Context) (messages []Message, moved bool, err error) {
 	var places []Cursor
 	for _, s := range r.subs {
-		if !slices.Contains(places, s.At) {
+		if !s.long && !slices.Contains(places, s.At) {
 			places = append(places, s.At)
 		}
 	}
@@ -340,7 +357,7 @@ func (r *relay) collect(ctx context.Context) (messages []Message, moved bool, er
 	for i, at := range places {
 		var group []*subscription
 		for _, s := range r.subs {
-			if s.At == at {
+			if s.At == at && !s.long {
 				group = append(group, s)
 			}
 		}
@@ -397,6 +414,7 @@ func message(group []*subscription, e *Event) Message {
 		k := LaneOf(e.Key(), epoch.Lanes)
 		m.Links = append(m.Links, Link{Queue: s.queue(k), Epoch: epoch.N, Before: s.Last[k]})
 		s.Last[k], s.told[k] = m.At, m.At
+		s.sent++
 	}
 	return m
 }

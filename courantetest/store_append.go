@@ -3,6 +3,7 @@ package courantetest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -83,6 +84,23 @@ var appendCases = []storeCase{{
 		_, err = t.commit(courante.Changes{Events: []courante.Event{huge}})
 		t.wantError(err, courante.ErrTooLarge)
 		t.wantStream("order:1", 1)
+	},
+}, {
+	"a text that fits into no header is refused",
+	"what cannot be sent over a broker would stop all that comes behind it in the log; whoever emits it hears ErrTooLarge",
+	func(t *storeTest) {
+		long := note("small")
+		for name, text := range map[string]*string{
+			"type": &long.Type, "correlation": &long.Correlation, "causation": &long.Causation, "subject": &long.Subject, "trace": &long.Trace,
+		} {
+			before := *text
+			*text = strings.Repeat("x", 5<<10)
+			if _, err := t.Append(t.Context(), "order:1", 0, long); !errors.Is(err, courante.ErrTooLarge) {
+				t.Errorf("a %s of 5 KiB: %v, want ErrTooLarge", name, err)
+			}
+			*text = before
+		}
+		t.wantStream("order:1", 0)
 	},
 }, {
 	"an event comes back as it was appended",

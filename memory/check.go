@@ -16,6 +16,7 @@ const (
 	maxEvent    = 1 << 20 // its data, notes and texts together
 	maxAppend   = 4 << 20 // the events of one Append together
 	maxStream   = 500     // bytes of a stream's name
+	maxText     = 4 << 10 // of another text
 	rowOverhead = 100     // counted for the columns of an event that have a fixed size
 )
 
@@ -43,6 +44,9 @@ func checkEvent(e *courante.Event) error {
 	for _, text := range [...]string{e.Stream, e.Type, e.Correlation, e.Causation, e.Subject, e.Trace} {
 		if strings.IndexByte(text, 0) >= 0 || !utf8.ValidString(text) {
 			return fmt.Errorf("event %s: %q is not UTF-8 without zero characters", e.ID(), text)
+		}
+		if len(text) > maxText {
+			return fmt.Errorf("event %s: a text of %d bytes, the limit is %d: %w", e.ID(), len(text), maxText, courante.ErrTooLarge)
 		}
 		size += len(text)
 	}

@@ -23,6 +23,11 @@ const (
 	// MaxStream bounds a stream's name. An index entry has room for about 2,700
 	// bytes, and a long name is paid for in every event.
 	MaxStream = 500
+
+	// MaxText bounds each of an event's other texts: its type, correlation,
+	// causation, subject and trace. On a broker's wire they are headers, which
+	// have to fit into a frame together.
+	MaxText = 4 << 10
 )
 
 func checkStream(stream string) error {
@@ -47,6 +52,9 @@ func checkEvent(e *courante.Event, notes []byte) (size int, err error) {
 	} {
 		if err := checkText(text.name, text.value); err != nil {
 			return 0, err
+		}
+		if len(text.value) > MaxText {
+			return 0, fmt.Errorf("%s has %d bytes, the limit is %d: %w", text.name, len(text.value), MaxText, courante.ErrTooLarge)
 		}
 		size += len(text.value)
 	}

@@ -72,6 +72,8 @@ const (
 	// uses a third more CPU time for each message, with 3000 a tenth less.
 	defaultPrefetch = 1000
 
+	prefetchLeast = 500
+
 	defaultHeartbeat = 10 * time.Second
 )
 
@@ -109,9 +111,10 @@ func (c *Config) check() error {
 	if strings.ContainsAny(c.Prefix, ".*#/") || len(c.Prefix) > 50 {
 		problem("prefix %q: want at most 50 characters, without . * # and /", c.Prefix)
 	}
-	// The protocol has 16 bits for it, and quorum queues refuse 0, which is "all".
-	if c.Prefetch < 1 || c.Prefetch > 65535 {
-		problem("prefetch %d: want 1 to 65535", c.Prefetch)
+	// What a lane cannot take yet must not fill it; see [courante.Consumption]. The
+	// protocol has 16 bits for it.
+	if c.Prefetch < prefetchLeast || c.Prefetch > 65535 {
+		problem("prefetch %d: want %d to 65535", c.Prefetch, prefetchLeast)
 	}
 	if c.Window < 1 {
 		problem("window %d: want at least 1", c.Window)

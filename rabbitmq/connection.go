@@ -220,8 +220,32 @@ func (c *connection) channel(ctx context.Context) (*session, *amqp.Channel, erro
 	return s, ch, nil
 }
 
-// withChannel calls f with a channel that is not used for anything else.
+// withChannel calls f with a channel that is not used for anything else, and
+// again while RabbitMQ is at odds with itself.
 func (b *Broker) withChannel(ctx context.Context, f func(*amqp.Channel) error) error {
+	var wait backoff
+	for try := 1; ; try++ {
+		err := b.tryChannel(ctx, f)
+		if try == unsettledTries || !unsettled(err) || ctx.Err() != nil {
+			return err
+		}
+		b.log.InfoContext(ctx, "RabbitMQ is settling; trying again", "error", err)
+		wait.sleep(ctx.Done())
+	}
+}
+
+// unsettledTries is how often that is tried again, over some seconds.
+const unsettledTries = 6
+
+// unsettled reports whether the error is one that RabbitMQ gives while queues
+// are made by several processes at once, or their members have not found one
+// another yet.
+func unsettled(err error) bool {
+	var e *amqp.Error
+	return errors.As(err, &e) && (e.Code == amqp.InternalError || e.Code == amqp.ResourceLocked)
+}
+
+func (b *Broker) tryChannel(ctx context.Context, f func(*amqp.Channel) error) error {
 	_, ch, err := b.consuming.channel(ctx)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package rabbitmq
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -46,7 +47,13 @@ func (b *Broker) subscribe(ctx context.Context, queue string, declare func(*amqp
 	b.subscriptions[s] = true
 	b.mu.Unlock()
 	// The first time it is the caller's who waits, and hears what is wrong.
+	var wait backoff
 	deliveries, err := s.open(ctx)
+	for try := 1; try < unsettledTries && unsettled(err) && ctx.Err() == nil; try++ {
+		b.log.InfoContext(ctx, "RabbitMQ is settling; trying again", "queue", queue, "error", err)
+		wait.sleep(ctx.Done())
+		deliveries, err = s.open(ctx)
+	}
 	if err != nil {
 		b.forget(s)
 		cancel()
@@ -77,7 +84,11 @@ func (s *subscription) run(ctx context.Context, deliveries <-chan amqp.Delivery)
 			}
 			var err error
 			if deliveries, err = s.open(ctx); err != nil && ctx.Err() == nil {
-				s.b.log.WarnContext(ctx, "a queue cannot be consumed; trying again", "queue", s.queue, "error", err)
+				level := slog.LevelWarn
+				if unsettled(err) {
+					level = slog.LevelInfo
+				}
+				s.b.log.Log(ctx, level, "a queue cannot be consumed; trying again", "queue", s.queue, "error", err)
 				wait.sleep(ctx.Done())
 			}
 		}

@@ -14,8 +14,9 @@ const (
 	// publishTries is how often a publication that failed half-way is begun
 	// again before the caller hears of it. When the leader of a quorum queue
 	// dies, RabbitMQ refuses what is on its way on the channels of that moment
-	// and takes it on a new one, by the new leader, at once.
-	publishTries = 3
+	// and takes it on a new one, by the new leader, at once; a queue that has just
+	// been made refuses for a moment.
+	publishTries = 5
 	// confirmPatience is how long RabbitMQ may be silent about a message: the
 	// election of a leader takes a second or two, a queue without a majority
 	// never answers.
@@ -37,6 +38,7 @@ type publisher struct {
 // Publish implements [courante.Broker]. A channel on which anything failed is
 // given up; what was not confirmed by then is published on a new one, in order.
 func (b *Broker) Publish(ctx context.Context, messages []courante.Message) error {
+	var wait backoff
 	for try := 1; len(messages) > 0; try++ {
 		confirmed, err := b.publish(ctx, messages)
 		if err == nil {
@@ -48,6 +50,9 @@ func (b *Broker) Publish(ctx context.Context, messages []courante.Message) error
 			return explain(fmt.Errorf("publish to RabbitMQ: %w", err))
 		}
 		b.log.DebugContext(ctx, "publishing again what RabbitMQ did not confirm", "messages", len(messages), "error", err)
+		if try > 1 {
+			wait.sleep(ctx.Done())
+		}
 	}
 	return nil
 }
