@@ -76,7 +76,7 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s is explained by %q, want %q in it", tt.typ, r.Why, tt.why)
 		}
 	}
-	if again := courante.Routes([]*courante.Service{from, to, other}, 0); again[0].To[0].Lanes != 2 {
-		t.Errorf("got %d lanes without a configuration, want the default of 2", again[0].To[0].Lanes)
+	if again := courante.Routes([]*courante.Service{from, to, other}, 0); again[0].To[0].Lanes != 1 {
+		t.Errorf("got %d lanes without a configuration, want the default of 1", again[0].To[0].Lanes)
 	}
 }

@@ -58,9 +58,11 @@ type Config struct {
 	// shared among them. Their stores have to be a [SharedStore].
 	Shared bool
 
-	// Lanes is how many lanes each service handles its deliveries with; default
-	// 2, enough to decide on one batch while another waits for its commit. A
-	// change begins a new lane epoch.
+	// Lanes is how many lanes each service handles its deliveries with. Default
+	// 1: its batches are the largest, and no two of them wait for one another's
+	// locks; the services of a process keep its processors busy side by side. Of
+	// a Shared service 2, so that two processes have work. A change begins a new
+	// lane epoch.
 	Lanes int
 
 	// Batch is how many deliveries, at most, one transaction takes; default 256.
@@ -296,12 +298,16 @@ func NewRuntime(cfg Config) (*Runtime, error) {
 
 const (
 	scope        = "github.com/courante-dev/courante"
-	defaultLanes = 2
+	defaultLanes = 1
+	sharedLanes  = 2
 )
 
 func (c *Config) setDefaults() {
 	if c.Lanes == 0 {
 		c.Lanes = defaultLanes
+		if c.Shared {
+			c.Lanes = sharedLanes
+		}
 	}
 	if c.Batch == 0 {
 		c.Batch = 256

@@ -136,6 +136,7 @@ func Main(a App) { os.Exit(a.main()) }
 
 // main is Main with a result, so that deferred calls happen.
 func (a App) main() int {
+	collectSeldom()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)

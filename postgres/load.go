@@ -284,11 +284,12 @@ func (s *Store) readPage(ctx context.Context, scan *scanner, stream string, afte
 // pipeline sends statements together and reads their results together: one
 // round trip. The first that fails keeps the later ones from running.
 type pipeline struct {
-	ctx   context.Context
-	conn  *pgx.Conn
-	steps []step
-	ends  bool  // the last step ends the transaction
-	err   error // of a preparation
+	ctx    context.Context
+	conn   *pgx.Conn
+	steps  []step
+	copies bool  // a step is a COPY
+	ends   bool  // the last step ends the transaction
+	err    error // of a preparation
 }
 
 type step struct {
@@ -297,6 +298,7 @@ type step struct {
 	params    [][]byte
 	formats   []int16                     // of params; nil: all are binary
 	row       func(values [][]byte) error // nil: rows are of no interest
+	copy      []byte                      // messages that follow it: the rows of a COPY
 
 	projection string // that has queued it; "" for our own
 }
@@ -334,6 +336,9 @@ func (p *pipeline) run() (err error) {
 	}
 	if len(p.steps) == 0 {
 		return nil
+	}
+	if p.copies {
+		return p.runCopying()
 	}
 	line := p.conn.PgConn().StartPipeline(p.ctx)
 	defer func() {

@@ -28,6 +28,9 @@ type unit struct {
 	epoch int32
 	begun bool
 	ended bool
+
+	part   int32            // that was open before it loaded anything
+	loaded map[string]int64 // by stream: the version that it was at
 }
 
 // Begin starts a unit of work; see [courante.Store].
@@ -69,6 +72,9 @@ func (u *unit) Load(ctx context.Context, keys []courante.Key, known map[courante
 	if len(keys) == 0 {
 		return nil, nil
 	}
+	if u.loaded == nil {
+		u.part, u.loaded = u.store.part.Load(), make(map[string]int64, len(keys))
+	}
 	found := newFound(u.store, keys, known)
 	for {
 		p, err := u.start(ctx)
@@ -81,9 +87,30 @@ func (u *unit) Load(ctx context.Context, keys []courante.Key, known map[courante
 			return nil, translate(doing, err)
 		}
 		if !found.again() {
-			return found.states(keys), nil
+			states := found.states(keys)
+			for i := range states {
+				u.loaded[states[i].Stream()] = states[i].Version
+			}
+			return states, nil
 		}
 	}
+}
+
+// certain reports whether all events can be added to the part without looking
+// for their predecessors: because the unit has seen them itself, in the same
+// transaction. What somebody else adds in between can only be in the part, if it
+// was open all the time, where the primary key finds it; so it does for new
+// streams, if there is no other part.
+//
+// What an inline projection's statements answer may be long, see runCopying.
+func (u *unit) certain(w *write, part int32) bool {
+	for stream, version := range w.expected {
+		seen, ok := u.loaded[stream]
+		if version == 0 && part > 1 || version > 0 && !(ok && seen == version && part == u.part) {
+			return false
+		}
+	}
+	return len(w.projected) == 0
 }
 
 // Rollback ends the unit without a trace.
@@ -189,7 +216,8 @@ func (u *unit) write(ctx context.Context, w *write, end string) (courante.Receip
 		return courante.Receipt{}, &notSentError{err}
 	}
 	token := courante.Token{Log: u.store.name, Epoch: u.epoch}
-	w.add(p, u.epoch, func(v [][]byte) error {
+	part := u.store.part.Load()
+	w.add(p, destination{part, u.epoch, u.certain(w, part)}, func(v [][]byte) error {
 		token.Xid = binary.BigEndian.Uint64(v[0])
 		return nil
 	})
