@@ -63,6 +63,8 @@
 //		Types: courante.Types(Opened{}), Apply: listHolders,
 //	})
 //
+// Who looks at a state while it changes is told live ([NewWatch]).
+//
 // A runtime puts services on their stores and runs them ([NewRuntime]):
 //
 //	rt, err := courante.NewRuntime(courante.Config{

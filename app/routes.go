@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/courante-dev/courante"
@@ -45,18 +46,24 @@ func (routesCommand) Run(p *Program) error {
 			reasons = append(reasons, why)
 		}
 		lead := []string{r.Name, r.From, r.Need.String(), r.Transport}
-		if len(r.To) == 0 {
+		if len(r.To) == 0 && !r.Watched {
 			t.Row(append(lead, "-", "", "")...)
 		}
 		for _, to := range r.To {
 			t.Row(append(lead, to.Service, fmt.Sprint(to.Lanes), strings.Join(to.Steps, "; "))...)
 			lead = []string{"", "", "", ""} // said once
 		}
+		if r.Watched {
+			t.Row(append(lead, "watchers", "", "told live, while they watch the state")...)
+		}
 	}
 	t.Write(p.Stdout)
 	fmt.Fprint(p.Stdout, "\nWHY\n")
 	for _, why := range reasons {
 		fmt.Fprintln(p.Stdout, why)
+	}
+	if slices.ContainsFunc(routes, func(r courante.Route) bool { return r.Watched }) {
+		fmt.Fprintln(p.Stdout, "watchers       are told what their process finds at the end of the log, and with --redis what another one found first; what both miss is read")
 	}
 	p.printInbound(services)
 	return nil

@@ -56,8 +56,8 @@ func (c *Client) Place(ctx context.Context, log string) (to courante.Cursor, err
 	if err != nil {
 		return to, courante.Transient(fmt.Errorf("redis: broadcast: %w", err))
 	}
-	if len(last) == 0 || json.Unmarshal([]byte(last[0].FieldValues["to"]), &to) != nil {
-		return courante.Cursor{}, nil // there is none, or it is not ours
+	if len(last) > 0 {
+		_ = json.Unmarshal([]byte(last[0].FieldValues["to"]), &to) // it is not ours if it fails, and then says nothing
 	}
 	return to, nil
 }

@@ -13,6 +13,10 @@
 // do, until Redis answers the client's own question again. So it may be slow,
 // full, empty or gone, and readers get what is right, only later.
 //
+// It also implements courante.Broadcast, by which processes tell one another what
+// watchers wait for: a capped stream for each log, and one blocking read for all
+// of them.
+//
 // Keys begin with Config.Prefix. The value of a document begins with its
 // version, in 20 digits, by which a script decides who may write.
 package redis

@@ -31,6 +31,7 @@ type notes struct {
 	svc    *courante.Service
 	notes  *courante.Entity[noted]
 	views  *courante.Collection
+	watch  *courante.Watch
 	write  *courante.Command
 	client *redis.Client
 	meter  *sdkmetric.ManualReader
@@ -50,6 +51,9 @@ func newNotes() *notes {
 			return nil, courante.ErrNotFound
 		}
 		return n, nil
+	})
+	p.watch = courante.NewWatch(p.notes, courante.WatchSpec[noted]{
+		Of: p.views, Show: func(_ string, n noted, _ *courante.Event) (any, error) { return n, nil },
 	})
 	p.write = courante.NewCommand(p.svc, courante.Step{Name: "note", Outcomes: []courante.Outcome{{Emits: courante.Types(noted{})}}})
 	return p
@@ -83,7 +87,7 @@ func startNotes(t testing.TB, db *database, config redis.Config) *notes {
 	p.client = client
 	base, store := db.open(t)
 	rt, err := courante.NewRuntime(courante.Config{
-		Database: base, Services: []courante.Mount{{Service: p.svc, Store: store}}, Cache: client, Shared: true, Logger: config.Logger,
+		Database: base, Services: []courante.Mount{{Service: p.svc, Store: store}}, Cache: client, Broadcast: client, Shared: true, Logger: config.Logger,
 	})
 	if err != nil {
 		t.Fatal(err)

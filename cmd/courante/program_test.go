@@ -133,6 +133,7 @@ func TestRoutesAreExplained(t *testing.T) {
 		var r struct {
 			Type, From, Transport, Why, Need string
 			To                               []courante.Receiver
+			Watched                          bool
 			Inbound, Service                 string
 		}
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
@@ -147,7 +148,7 @@ func TestRoutesAreExplained(t *testing.T) {
 		if r.Transport != "log" || r.Why == "" || r.Need == "" {
 			t.Errorf("%s has transport %q, need %q and reason %q, want all of them", r.Type, r.Transport, r.Need, r.Why)
 		}
-		routes[r.Type] = courante.Route{From: r.From, To: r.To}
+		routes[r.Type] = courante.Route{From: r.From, To: r.To, Watched: r.Watched}
 	}
 	created := routes["shop.order_created"]
 	var to []string
@@ -156,6 +157,9 @@ func TestRoutesAreExplained(t *testing.T) {
 	}
 	if got := strings.Join(to, " "); created.From != "ordering" || got != "inventory payment shipping" {
 		t.Errorf("shop.order_created goes from %s to %s, want from ordering to inventory, payment and shipping", created.From, got)
+	}
+	if !routes["ordering.order_paid"].Watched || routes["shop.stock_received"].Watched {
+		t.Error("watchers of orders hear of stock, or not of payments")
 	}
 }
 
