@@ -14,18 +14,22 @@ import (
 )
 
 type benchRelayCommand struct {
-	N         int `short:"n" default:"200000" help:"Events a round."`
-	OldEvents int `default:"0" help:"Measure once more behind so many old events."`
-	OldTicks  int `default:"0" help:"Ticks that the old events are spread over; by default one for ten."`
+	N         int    `short:"n" default:"200000" help:"Events a round."`
+	To        string `default:"reader" enum:"reader,rabbitmq" help:"Where they go: reader, or rabbitmq, which is started for it."`
+	OldEvents int    `default:"0" help:"Measure once more behind so many old events."`
+	OldTicks  int    `default:"0" help:"Ticks that the old events are spread over; by default one for ten."`
 }
 
 // Help teaches by example.
 func (benchRelayCommand) Help() string {
 	return `Reads what was appended, in the log's order and without loss, as the relay and every subscriber do. The limit is how fast the server sends the same rows in any order, without anybody decoding them. What is in the log already must not matter; --old-events proves it, and takes its time and some 500 bytes an event.
 
+With --to rabbitmq the events are sent over a RabbitMQ and taken on the other side. The limit is its bare client, which sends and takes the same messages, made before, just as durably.
+
 Examples:
 
   courante bench relay
+  courante bench relay --to rabbitmq
   courante bench relay --old-events 10000000 --old-ticks 1000000`
 }
 
@@ -37,11 +41,17 @@ func (c *benchRelayCommand) Run(ctx context.Context, p *app.Program) error {
 	if c.N < 1 || c.OldEvents < 0 || c.OldTicks < 0 || c.OldTicks > c.OldEvents {
 		return app.UsageError{Err: errors.New("-n must be at least 1, and there cannot be more old ticks than old events")}
 	}
+	if c.To == "rabbitmq" && c.OldEvents > 0 {
+		return app.UsageError{Err: errors.New("--old-events is about reading: leave out --to")}
+	}
 	b, err := openBench(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer b.close(ctx)
+	if c.To == "rabbitmq" {
+		return c.toRabbitMQ(ctx, p, b)
+	}
 	plain, err := b.fresh(ctx, "plain")
 	if err != nil {
 		return err

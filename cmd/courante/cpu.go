@@ -19,6 +19,7 @@ const clockTick = time.Second / 100
 type procStat struct {
 	comm   string
 	parent int
+	group  int
 	own    time.Duration // user and system time of the process
 	waited time.Duration // of its children that ended
 }
@@ -39,7 +40,7 @@ func readStat(pid int) (procStat, error) {
 		return n
 	}
 	return procStat{
-		comm: string(text[open+1 : end]), parent: number(1),
+		comm: string(text[open+1 : end]), parent: number(1), group: number(2),
 		own:    time.Duration(number(11)+number(12)) * clockTick,
 		waited: time.Duration(number(13)+number(14)) * clockTick,
 	}, nil
@@ -52,7 +53,18 @@ func cpuOfServer(postmaster int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	sum := main.own + main.waited
+	// One that ends while we look is in the postmaster's sum next time.
+	children, err := cpuOf(func(s procStat) bool { return s.parent == postmaster })
+	return main.own + main.waited + children, err
+}
+
+// cpuOfGroup is the CPU time that the processes of a group have used.
+func cpuOfGroup(group int) (time.Duration, error) {
+	return cpuOf(func(s procStat) bool { return s.group == group })
+}
+
+// cpuOf adds up the CPU time of processes.
+func cpuOf(which func(procStat) bool) (sum time.Duration, err error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
@@ -62,8 +74,7 @@ func cpuOfServer(postmaster int) (time.Duration, error) {
 		if err != nil {
 			continue
 		}
-		// One that ends while we look is in the postmaster's sum next time.
-		if s, err := readStat(pid); err == nil && s.parent == postmaster {
+		if s, err := readStat(pid); err == nil && which(s) {
 			sum += s.own
 		}
 	}
