@@ -12,12 +12,14 @@ type routedRealtime struct{}
 type routedBulk struct{}
 type routedPrivate struct{}
 type routedUnheard struct{}
+type routedWatched struct{}
 
 func (routedCritical) EventType() string { return "test.critical" }
 func (routedRealtime) EventType() string { return "test.realtime" }
 func (routedBulk) EventType() string     { return "test.bulk" }
 func (routedPrivate) EventType() string  { return "test.private" }
 func (routedUnheard) EventType() string  { return "test.unheard" }
+func (routedWatched) EventType() string  { return "test.watched" }
 
 // hear declares a reaction that does nothing.
 func hear[P courante.Payload](s *courante.Service, name string) {
@@ -34,6 +36,12 @@ func TestRoutes(t *testing.T) {
 	from.Emits(courante.Realtime, routedRealtime{})
 	from.Emits(courante.Bulk, routedBulk{})
 	from.Emits(courante.Private, routedPrivate{})
+	from.Emits(courante.Realtime, routedWatched{})
+	seen := courante.Sourced(from, "seen", courante.Evolve(func(*int, routedWatched) {}))
+	courante.NewWatch(seen, courante.WatchSpec[int]{
+		Of:   courante.NewCollection(seen, "seen", 1, func(string, int, []courante.Event) (any, error) { return nil, nil }),
+		Show: func(string, int, *courante.Event) (any, error) { return nil, nil },
+	})
 	hear[routedPrivate](from, "hear itself")
 	hear[routedCritical](to, "first")
 	hear[routedCritical](to, "second")
@@ -53,6 +61,7 @@ func TestRoutes(t *testing.T) {
 		{"test.realtime", courante.Realtime, "to: show", 3, "loses nothing"},
 		{"test.bulk", courante.Bulk, "other: count", 3, "batches"},
 		{"test.private", courante.Private, "from: hear itself", 3, "private to from"},
+		{"test.watched", courante.Realtime, "", 0, "whoever watches"},
 	}
 	routes := courante.Routes([]*courante.Service{from, to, other}, 3)
 	if len(routes) != len(tests) {
@@ -71,6 +80,9 @@ func TestRoutes(t *testing.T) {
 		}
 		if got := strings.Join(receivers, "; "); got != tt.to || lanes != tt.lanes {
 			t.Errorf("%s goes to %q over %d lanes, want %q over %d", tt.typ, got, lanes, tt.to, tt.lanes)
+		}
+		if r.Watched != (tt.typ == "test.watched") {
+			t.Errorf("%s is watched: %v", tt.typ, r.Watched)
 		}
 		if !strings.Contains(r.Why, tt.why) {
 			t.Errorf("%s is explained by %q, want %q in it", tt.typ, r.Why, tt.why)

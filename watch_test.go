@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,6 +144,81 @@ func TestWatch(t *testing.T) {
 	if !late.Ended() {
 		t.Error("who has seen the end is not told that there is nothing more")
 	}
+}
+
+func TestWatchDeclarations(t *testing.T) {
+	t.Parallel()
+	show := func(string, int, *courante.Event) (any, error) { return nil, nil }
+	for what, declare := range map[string]func(w *walks){
+		"WatchSpec.Of must be a collection of the same states": func(w *walks) {
+			other := courante.Sourced(w.svc, "other", courante.Evolve(func(*int, stepped) {}))
+			courante.NewWatch(other, courante.WatchSpec[int]{Of: courante.NewCollection(w.walks, "else", 1, func(string, int, []courante.Event) (any, error) { return nil, nil }), Show: show})
+		},
+		"WatchSpec.Show": func(w *walks) {
+			other := courante.Sourced(w.svc, "other", courante.Evolve(func(*int, stepped) {}))
+			courante.NewWatch(other, courante.WatchSpec[int]{Of: courante.NewCollection(other, "other", 1, func(string, int, []courante.Event) (any, error) { return nil, nil })})
+		},
+		"declared twice": func(w *walks) {
+			courante.NewWatch(w.walks, courante.WatchSpec[int]{Of: courante.NewCollection(w.walks, "else", 1, func(string, int, []courante.Event) (any, error) { return nil, nil }), Show: show})
+		},
+	} {
+		w := newWalks()
+		declare(w)
+		db := memory.New(memory.Config{})
+		_, err := courante.NewRuntime(courante.Config{Database: db, Services: []courante.Mount{{Service: w.svc, Store: db.Store("walks")}}})
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("got %v, want that it says %q", err, what)
+		}
+	}
+}
+
+// A watcher whose change cannot be shown is told so, and the others go on.
+func TestWatchThatCannotShow(t *testing.T) {
+	t.Parallel()
+	w := newWalks()
+	failure := errors.New("no words for it")
+	cursed := courante.Sourced(w.svc, "cursed", courante.Evolve(func(n *int, e stepped) { *n = e.N }))
+	curse := courante.NewCommand(w.svc, courante.Step{Name: "curse", Outcomes: []courante.Outcome{{Emits: courante.Types(stepped{})}}})
+	watch := courante.NewWatch(cursed, courante.WatchSpec[int]{
+		Of: courante.NewCollection(cursed, "cursed", 1, func(_ string, n int, _ []courante.Event) (any, error) { return n, nil }),
+		Show: func(_ string, n int, _ *courante.Event) (any, error) {
+			if n == 13 {
+				return nil, failure
+			}
+			return n, nil
+		},
+	})
+	stop, err := memory.Start(w.svc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	set := func(n int) {
+		_, err := curse.Do(t.Context(), courante.Call{Keys: []courante.Key{cursed.Key("a")}, Do: func(d *courante.Decision) error {
+			cursed.Load(d, "a").Emit(stepped{n})
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(1)
+	watcher, err := watch.Open(t.Context(), "a", "", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	expect(t, watcher, true, 1)
+	set(12)
+	set(13)
+	expect(t, watcher, false, 2)
+	if _, err := watcher.Next(t.Context()); !errors.Is(err, failure) {
+		t.Errorf("got %v, want %v", err, failure)
+	}
+	w.steps(t, "a", 1)
+	other := w.open(t, "a", "", 0)
+	defer other.Close()
+	expect(t, other, true, 1)
 }
 
 // A watcher that comes back in the midst of a burst, each time perhaps to find
