@@ -40,18 +40,23 @@ func (t *brokerTransport) Open(ctx context.Context, lane Lane, epoch LaneEpoch, 
 // take returns the intake of a queue, of which a process has one.
 func (t *brokerTransport) take(ctx context.Context, q Queue) (*intake, error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if in := t.intake[q]; in != nil {
+	in := t.intake[q]
+	t.mu.Unlock()
+	if in != nil {
 		return in, nil
 	}
+	// Nobody else opens it meanwhile: a queue is one consumer's, which does one
+	// thing at a time.
 	c, err := t.rt.cfg.Broker.Consume(ctx, q)
 	if err != nil {
 		return nil, err
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.intake == nil {
 		t.intake = map[Queue]*intake{}
 	}
-	in := &intake{c: c, done: make(chan struct{})}
+	in = &intake{c: c, done: make(chan struct{})}
 	t.intake[q] = in
 	if n := t.rt.byName[q.Subscriber]; n != nil && !t.rt.cfg.Stepped {
 		go n.consumers[q.K%len(n.consumers)].actor.wakeOn(c.Arrived(), in.done)
@@ -256,7 +261,9 @@ func (f *brokerFeed) sort(max int) (events []Event, missed bool, err error) {
 		case d.Link.Epoch < f.lane.Epoch:
 			d.over = true
 		case !f.at.Before(d.At):
-			d.over = !f.recorded.Before(d.At) // else it is in a unit under way
+			// Known. An event may be in a unit that is under way; it stays until
+			// that is recorded.
+			d.over = d.Event == nil || !f.recorded.Before(d.At)
 		case f.at.Before(d.Link.Before):
 			missed, d.over = true, true // it is sent again, behind what is missing
 		case f.at.Tick == d.Link.Before.Tick && f.at.Tick > 0 && f.at.Hash != d.Link.Before.Hash:

@@ -291,7 +291,7 @@ func (c *consumer) open(ctx context.Context) error {
 	c.n.known.Store(int64(plan.epochs))
 	for _, at := range plan.logs {
 		if at.epoch().Lanes != plan.lanes {
-			continue
+			continue // it waits until the other logs have come as far
 		}
 		for lane := c.k; lane < plan.lanes; lane += c.n.rt.cfg.Lanes {
 			s, err := c.n.openSource(ctx, at, lane)

@@ -267,7 +267,7 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 			if err := takeOver(len(list) - 1); err != nil {
 				return nil, err
 			}
-			if want.From, err = n.border(ctx, list[len(list)-1]); err != nil {
+			if want.From, err = n.border(ctx, list); err != nil {
 				return nil, err
 			}
 		}
@@ -287,20 +287,26 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	return list, nil
 }
 
-// border is where the epoch after the last one may begin: no lane has gone past
-// it. Of a log that is not readable here it is as far as the foremost lane is.
-func (n *node) border(ctx context.Context, last LaneEpoch) (Cursor, error) {
+// border is where the epoch after the last one may begin. Of a log that is
+// readable here it is its head. Of another one it is as far as the foremost lane
+// is: of the last epoch, and of the one before that, whose lanes may have gone
+// past the border between the two before they were taken over. Who works in the
+// new epoch looks back one epoch only, and would decide on that again.
+func (n *node) border(ctx context.Context, epochs []LaneEpoch) (Cursor, error) {
+	last := epochs[len(epochs)-1]
 	if store := n.rt.storeOf(last.Log); store != nil {
 		return store.Head(ctx)
 	}
 	from := last.From
-	for k := range last.Lanes {
-		p, err := laneProgress(ctx, n.store, last, k)
-		if err != nil {
-			return from, err
-		}
-		if from.Before(p.Cursor) {
-			from = p.Cursor
+	for _, e := range epochs[max(len(epochs)-2, 0):] {
+		for k := range e.Lanes {
+			p, err := laneProgress(ctx, n.store, e, k)
+			if err != nil {
+				return from, err
+			}
+			if from.Before(p.Cursor) {
+				from = p.Cursor
+			}
 		}
 	}
 	return from, nil

@@ -290,6 +290,12 @@ func (s *subscription) learn(q *RelayRequest) (changed bool) {
 	if s.Done[q.K].Before(q.After) {
 		s.Done[q.K], changed = q.After, true
 	}
+	if q.After.Before(s.told[q.K]) {
+		// What it was told it may not have heard: it has another owner, or lost
+		// a queue. Nobody else would notice, because only events have links to
+		// what comes before them.
+		s.told[q.K] = q.After
+	}
 	if q.Again && q.After.Before(s.Last[q.K]) {
 		// The others get what they have a second time.
 		if q.After.Before(s.At) {

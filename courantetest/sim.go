@@ -36,9 +36,14 @@ type Simulation[D any] struct {
 	// are checked besides, in every run; see [Run].
 	Check func(ctx context.Context, d D) error
 
-	// Steps bounds a run; default 100,000. A run that is not at rest by then
-	// has failed.
+	// Steps bounds a run; default 100,000, and a million for a fleet. A run that
+	// is not at rest by then has failed.
 	Steps int
+
+	// Fleet runs each service of a process on a runtime of its own, which gets
+	// the events of the others over a broker, as in a fleet of processes. The
+	// broker loses queues and connections, and what it has not confirmed.
+	Fleet bool
 
 	// Calm turns all faults off, for what is to be seen without them.
 	Calm bool

@@ -179,6 +179,15 @@ func (w *world) pause(point string) error {
 		}
 	case memory.PointTickAfter:
 		w.ticked(a)
+	case memory.PointBrokerConfirmed:
+		w.sent("lane")
+	case memory.PointBrokerAsk:
+		w.sent("relay")
+	case memory.PointBrokerAck: // there is room for what waits behind
+		if a.step != nil {
+			a.step.Wake()
+		}
+		w.worked = w.now
 	}
 	return a.pause(point)
 }

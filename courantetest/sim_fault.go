@@ -28,6 +28,8 @@ type faults struct {
 
 	lostWake float64 // a process does not hear of a commit or a tick
 	lostCall float64 // a client's request or its answer is lost
+	cut      float64 // a service's connection to the broker breaks
+	queue    float64 // somebody deletes a queue
 	outside  float64 // something goes wrong with a call to the outside
 	fewer    float64 // a read of the log returns less than it was asked for
 }
@@ -41,6 +43,7 @@ func drawFaults(r *rand.Rand) faults {
 	return faults{
 		stubborn: up(0.95), answer: up(0.5),
 		fail: up(0.02), lost: up(0.3), delay: up(0.02), crash: up(0.004), open: up(0.002), freeze: up(0.003), deploy: up(0.0005), jump: up(0.002),
+		cut: up(0.002), queue: up(0.001),
 		lostWake: up(0.5), lostCall: up(0.3), outside: up(0.8), fewer: up(1),
 	}
 }
@@ -74,6 +77,9 @@ func (w *world) disturb() {
 			p := w.processes[w.rand.IntN(n)]
 			p.frozen = w.now.Add(w.within(10*time.Millisecond, time.Minute))
 			w.logf("%s is frozen", p.name)
+			if w.broker != nil { // which misses the heartbeats of one that sleeps for long
+				w.after(w.within(time.Second, 20*time.Second), p.name+" is cut off the broker", p.cut)
+			}
 			if n < most && w.rand.IntN(2) == 0 {
 				w.startProcess()
 			}
@@ -86,6 +92,9 @@ func (w *world) disturb() {
 		w.lanes = 1 + w.rand.IntN(3)
 		w.deploys++
 		w.startProcess()
+		return
+	}
+	if w.broker != nil && w.disturbBroker() {
 		return
 	}
 	if w.happens(f.jump) {
@@ -113,6 +122,35 @@ func (w *world) disturb() {
 		if a.state == ready && a.err == nil {
 			a.err = w.failure(a.point)
 		}
+	}
+}
+
+// disturbBroker lets something go wrong with the broker, or not.
+func (w *world) disturbBroker() bool {
+	if len(w.processes) == 0 {
+		return false
+	}
+	p := w.processes[w.rand.IntN(len(w.processes))]
+	i := w.rand.IntN(len(p.conns))
+	switch {
+	case w.happens(w.faults.cut):
+		w.logf("%s: the broker's connection %d breaks", p.name, i)
+		p.conns[i].Cut()
+	case w.happens(w.faults.queue):
+		lanes := 1 + w.rand.IntN(3)
+		q := courante.Queue{Subscriber: p.mounts[i].Service.Name(), Lanes: lanes, K: w.rand.IntN(lanes)}
+		w.logf("somebody deletes the queue of lane %d/%d of %s", q.K, q.Lanes, q.Subscriber)
+		w.broker.Delete(q)
+	default:
+		return false
+	}
+	return true
+}
+
+// cut breaks all connections of the process to the broker.
+func (p *Process) cut() {
+	for _, conn := range p.conns {
+		conn.Cut()
 	}
 }
 
@@ -161,6 +199,8 @@ func (w *world) failure(point string) error {
 		return errLost
 	case memory.PointBegin, memory.PointLoad, memory.PointLockWait, memory.PointTick, memory.PointTickTaken, memory.PointTickAfter,
 		memory.PointRead, memory.PointReadStream, memory.PointReadLog, memory.PointHead, memory.PointLocate,
+		memory.PointBrokerDeclare, memory.PointBrokerConsume, memory.PointBrokerTake, memory.PointBrokerAck, memory.PointBrokerAsk,
+		memory.PointBrokerPublish, memory.PointBrokerMessage, memory.PointBrokerConfirmed, memory.PointBrokerRefuse,
 		memory.PointProgress, memory.PointLaneEpochs, memory.PointParked, memory.PointAside, memory.PointReply:
 		return errLost
 	}

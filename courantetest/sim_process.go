@@ -2,6 +2,7 @@ package courantetest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,14 +11,18 @@ import (
 	"github.com/courante-dev/courante/memory"
 )
 
-// Process is one program of the simulated system: all services on one runtime.
+// Process is one program of the simulated system: all services, on one runtime
+// or, in a fleet, on one each. What of a fleet are several processes, which die
+// apart from each other, are several of these here: each service has as many
+// instances as there are.
 type Process struct {
 	w       *world
 	name    string
 	handles []*memory.Store
 	domain  any
 	mounts  []courante.Mount
-	rt      *courante.Runtime
+	rts     []*courante.Runtime
+	conns   []*memory.BrokerConn // by runtime, in a fleet
 	actors  []*actor
 	dead    bool
 	frozen  time.Time // it does nothing until then
@@ -42,38 +47,83 @@ func (w *world) startProcess() {
 	w.logf("%s starts with %d lanes", p.name, w.lanes)
 	p.domain, p.mounts = w.start(p)
 	batches := []int{1, 2, 4, 256}
-	var err error
-	p.rt, err = courante.NewRuntime(courante.Config{
+	config := courante.Config{
 		Database: w.db, Services: p.mounts, Stepped: true,
 		Now: func() time.Time { return w.now }, NewID: w.newID, Rand: w.rand.Float64, Observe: w.observe,
 		Lanes: w.lanes, Batch: batches[w.rand.IntN(len(batches))], Performers: 1 + w.rand.IntN(2), RecordEvery: 1 + w.rand.IntN(4),
 		Version: p.name,
-	})
-	if err != nil {
-		panic(fmt.Sprintf("the simulation's declarations are wrong: %v", err))
+	}
+	if w.broker == nil {
+		p.run(config)
+	} else {
+		p.runEach(config)
 	}
 	for _, m := range p.mounts {
 		w.coverage.declare(m.Service)
 	}
-	for _, step := range p.rt.Actors() {
+	w.processes = append(w.processes, p)
+}
+
+// run makes a runtime and its actors.
+func (p *Process) run(config courante.Config) {
+	rt, err := courante.NewRuntime(config)
+	if err != nil {
+		panic(fmt.Sprintf("the simulation's declarations are wrong: %v", err))
+	}
+	p.rts = append(p.rts, rt)
+	for _, step := range rt.Actors() {
 		var a *actor
-		a = w.spawn(p.name+" "+step.Name, func() { a.drive() })
+		a = p.w.spawn(p.name+" "+step.Name, func() { a.drive() })
 		a.step, a.home = step, p
 		p.actors = append(p.actors, a)
 	}
-	w.processes = append(w.processes, p)
+}
+
+// runEach makes a runtime of each service. In half of the fleets services have
+// databases of their own, and none can read another's log.
+func (p *Process) runEach(config courante.Config) {
+	apart := p.w.seed%2 == 0
+	for _, here := range p.mounts {
+		config.Services, config.Foreign = []courante.Mount{here}, nil
+		for _, m := range p.mounts {
+			if m.Service == here.Service {
+				continue
+			}
+			f := courante.Foreign{Service: m.Service}
+			if !apart {
+				f.Store = m.Store
+			}
+			config.Foreign = append(config.Foreign, f)
+		}
+		conn := p.w.broker.Connect()
+		config.Broker = conn
+		p.conns = append(p.conns, conn)
+		p.run(config)
+	}
+}
+
+// stopped says which lanes of the process stopped for good, and why.
+func (p *Process) stopped() map[string]error {
+	all := map[string]error{}
+	for _, rt := range p.rts {
+		maps.Copy(all, rt.Stopped())
+	}
+	return all
 }
 
 // crash is the death of a process at this very moment.
 func (w *world) crash(p *Process) {
 	w.logf("%s dies", p.name)
-	if stopped := p.rt.Stopped(); len(stopped) > 0 && w.deploys == 0 {
+	if stopped := p.stopped(); len(stopped) > 0 && w.deploys == 0 {
 		// Only a newer program, of which there is none, may end a lane for good.
 		w.fail("lanes of %s had stopped: %v", p.name, stopped)
 	}
 	p.dead = true
 	w.processes = slices.DeleteFunc(w.processes, func(other *Process) bool { return other == p })
 	w.db.Crash(p.handles...)
+	for _, conn := range p.conns {
+		w.broker.Crash(conn)
+	}
 	for _, a := range p.actors {
 		a.kill()
 	}
@@ -94,6 +144,15 @@ func (w *world) ticked(a *actor) {
 	for _, p := range w.processes {
 		if p != a.home && !w.happens(w.faults.lostWake) {
 			p.wake("tail")
+		}
+	}
+}
+
+// sent tells the processes that the broker has something for such actors.
+func (w *world) sent(to string) {
+	for _, p := range w.processes {
+		if !w.happens(w.faults.lostWake) {
+			p.wake(to)
 		}
 	}
 }

@@ -23,9 +23,27 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// As a fleet the same domain keeps the same promises.
+func TestSimulationOfAFleet(t *testing.T) {
+	t.Parallel()
+	covered := courantetest.Simulate(t, func() courantetest.Simulation[*market] { return fleetOf(shopping(flaws{})) })
+	if covered.Runs < 100 {
+		return // too few to have seen everything
+	}
+	for _, line := range covered.Never() {
+		t.Errorf("never taken: %s", line)
+	}
+}
+
+func fleetOf(s courantetest.Simulation[*market]) courantetest.Simulation[*market] {
+	s.Fleet = true
+	return s
+}
+
 func TestSimulationIsReplayable(t *testing.T) {
 	t.Parallel()
 	courantetest.SameTwice(t, 20, func() courantetest.Simulation[*market] { return shopping(flaws{}) })
+	courantetest.SameTwice(t, 20, func() courantetest.Simulation[*market] { return fleetOf(shopping(flaws{})) })
 }
 
 // A client sees its own broken promise at the step at which it happens.

@@ -20,6 +20,7 @@ type world struct {
 	rand   *rand.Rand // the one source of every decision
 	now    time.Time
 	db     *memory.Database
+	broker *memory.Broker // of a fleet; nil otherwise
 	faults faults
 	start  func(p *Process) (any, []courante.Mount)
 	trace  trace
@@ -67,6 +68,9 @@ func (s Simulation[D]) run(seed uint64, out io.Writer) *Run {
 		},
 	}
 	w.db = memory.New(memory.Config{Now: func() time.Time { return w.now }, Pause: w.pause})
+	if s.Fleet {
+		w.broker = memory.NewBroker(memory.BrokerConfig{Pause: w.pause, Prefetch: 300 + w.rand.IntN(100)})
+	}
 	w.lanes = 1 + w.rand.IntN(3)
 	if !s.Calm {
 		w.faults = drawFaults(w.rand)
@@ -74,6 +78,9 @@ func (s Simulation[D]) run(seed uint64, out io.Writer) *Run {
 	limit := s.Steps
 	if limit == 0 {
 		limit = 100_000
+		if s.Fleet {
+			limit = 1_000_000
+		}
 	}
 	for i, script := range s.Clients {
 		c := &Client[D]{w: w}
@@ -151,14 +158,23 @@ func (w *world) stop() {
 	}
 }
 
-// settled is how long nobody may find work before the world is at rest: every
-// actor has looked by itself twice.
-const settled = 2*idlePoll + time.Second
+const (
+	// settled is how long nobody may find work before the world is at rest:
+	// every actor has looked by itself twice.
+	settled = 2*idlePoll + time.Second
+	// Over a broker a lane has to be silent for a while before it asks whether
+	// it has missed something.
+	settledFleet = settled + 4*idlePoll
+)
 
 // quiet reports whether nothing happens any more: nobody has found work for
 // long, and nobody knows of anything that is due later.
 func (w *world) quiet() bool {
-	if len(w.timers) > 0 || w.now.Sub(w.worked) < settled {
+	after := settled
+	if w.broker != nil {
+		after = settledFleet
+	}
+	if len(w.timers) > 0 || w.now.Sub(w.worked) < after {
 		return false
 	}
 	for _, a := range w.actors {

@@ -28,13 +28,18 @@ var flags = func() *flag.FlagSet {
 
 // Simulate runs the simulation that build makes for many seeds, and fails with
 // the first bad one, how it came about, and the command that repeats it. It
-// returns what the runs have covered.
+// returns what the runs have covered. Fleets, whose runs take longer, get a
+// quarter of the seeds.
 func Simulate[D any](t *testing.T, build func() Simulation[D]) *Coverage {
 	t.Helper()
 	if *oneSeed != 0 {
 		return simulateOne(t, build)
 	}
-	covered, err := Explore(t.Context(), 1, Seeds(), build, nil)
+	seeds := Seeds()
+	if build().Fleet {
+		seeds = max(seeds/4, 1)
+	}
+	covered, err := Explore(t.Context(), 1, seeds, build, nil)
 	if broken := (*BrokenError)(nil); errors.As(err, &broken) {
 		t.Error(broken.failure(t.Name()))
 	} else if err != nil {

@@ -23,6 +23,17 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// As a fleet over a broker that loses queues and connections, the shop keeps
+// the same promises.
+func TestSimulationOfAFleet(t *testing.T) {
+	t.Parallel()
+	courantetest.Simulate(t, func() courantetest.Simulation[*simulation.InProcess] {
+		s := simulation.New()
+		s.Fleet = true
+		return s
+	})
+}
+
 func TestSimulationIsReplayable(t *testing.T) {
 	t.Parallel()
 	courantetest.SameTwice(t, 20, simulation.New)
