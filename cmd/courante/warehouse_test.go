@@ -118,6 +118,7 @@ func TestWarehouse(t *testing.T) {
 		t.Fatalf("events tail: %s", said)
 	}
 	traces := map[string]string{} // by type, the first one
+	found := int64(0)             // by the warehouse
 	var adjusted []string
 	for line := range strings.Lines(out) {
 		var e struct {
@@ -134,13 +135,18 @@ func TestWarehouse(t *testing.T) {
 		if traces[e.Type] == "" {
 			traces[e.Type] = e.Trace
 		}
-		if e.Type == "shop.stock_adjusted" {
+		switch {
+		case e.Type != "shop.stock_adjusted":
+		case strings.HasSuffix(e.Data.Reason, "north"):
+			found += e.Data.Quantity
+		default:
 			adjusted = append(adjusted, fmt.Sprintf("%d %s", e.Data.Quantity, e.Data.Reason))
 		}
 	}
-	// The shelf and the stock differed by five once; then they agreed.
-	if got := strings.Join(adjusted, ", "); got != "-5 counted at north, -37 counted, 1 counted" {
-		t.Errorf("the stock was adjusted by %s", got)
+	// The shelf and the stock differed by five. Between goods that leave the stock
+	// and the shelf they may differ for a moment, and make up for it.
+	if got := strings.Join(adjusted, ", "); got != "-37 counted, 1 counted" || found != -5 {
+		t.Errorf("the stock was adjusted by %s, and by %d at the warehouse", got, found)
 	}
 	if traces["shop.stock_adjusted"] != trace || traces["shop.order_created"] != trace {
 		t.Errorf("the adjustment is in trace %q, the order that made the warehouse count in %q, want %s", traces["shop.stock_adjusted"], traces["shop.order_created"], trace)
