@@ -56,7 +56,9 @@ func ExampleOnInbound() {
 	sum, _, _ := meters.Get(ctx, "7")
 	fmt.Println(sum, "kWh")
 	stop()
-	<-ended
+	if err := <-ended; err != nil {
+		fmt.Println(err)
+	}
 	// Output:
 	// <nil>
 	// <nil>

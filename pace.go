@@ -76,6 +76,7 @@ func (p *pace) turn(rate float64) {
 	case p.failed*4 > p.done:
 		p.limit = max(min(paceLeast, p.most), p.limit/2)
 		p.rest = paceRest
+	case raised && !p.waited: // there was not enough to do to tell
 	case raised && rate < p.rate*paceGain:
 		p.limit = max(1, p.limit/2)
 		p.rest = paceRest
