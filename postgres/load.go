@@ -142,8 +142,7 @@ func (f *found) load(p *pipeline, stored string) {
 	}
 	if len(parts) > 0 {
 		p.query(f.store.sql(readAfter), func(v [][]byte) error {
-			stream := string(v[7])
-			return scan.after(v, f.sourced[stream], f.known[stream])
+			return scan.after(v, f.sourced[string(v[7])], f.known[string(v[7])])
 		}, textArray(parts), int8Array(versions))
 	}
 }

@@ -168,7 +168,7 @@ func (t *httpTarget) phase(ctx context.Context, lasts time.Duration, profile str
 	err = both(
 		func() error { return loads(timed) },
 		func() error { return t.profile(ctx, profile, lasts) })
-	if err = errors.Join(err, ctx.Err()); err != nil {
+	if err := errors.Join(err, ctx.Err()); err != nil {
 		return cost{}, err
 	}
 	to, err := t.cpu()

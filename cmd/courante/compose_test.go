@@ -186,7 +186,7 @@ func TestComposeIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	version := regexp.MustCompile(`(?m)^go (\S+)$`).FindSubmatch(mod)
-	if version == nil || !bytes.Contains(docker, []byte("FROM golang:"+string(version[1])+"-alpine")) {
+	if len(version) != 2 || !bytes.Contains(docker, []byte("FROM golang:"+string(version[1])+"-alpine")) {
 		t.Errorf("the image is not built with the Go of go.mod, %s", version)
 	}
 }

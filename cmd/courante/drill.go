@@ -208,8 +208,7 @@ func (c *drillCommand) hold(ctx context.Context, p *app.Program, fleet *drilledF
 	case end = <-done: // it was too short, or failed
 		problems = append(problems, errors.New("the replay ended before anything was broken"))
 		cancel()
-		<-before
-		<-after
+		_, _ = <-before, <-after // of what was just called off
 	case <-middle:
 		problems = append(problems, d.run(ctx, fleet), <-before, <-after)
 		end = <-done

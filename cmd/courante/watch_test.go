@@ -54,7 +54,7 @@ func (p *process) watch(id string, after int64) (w *watching, status int) {
 	if after > 0 {
 		req.Header.Set("Last-Event-ID", strconv.FormatInt(after, 10))
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := http.DefaultClient.Do(req) //nolint:bodyclose // by who reads it
 	if err != nil {
 		p.t.Fatal(err)
 	}
