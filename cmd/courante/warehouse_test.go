@@ -59,6 +59,18 @@ func TestWarehouse(t *testing.T) {
 		node.Wait()
 		node = startNode(t, rabbit, shelves)
 	}
+	// What it knows is saved when everything was said, so nothing comes later.
+	var known struct{ Shelves map[string]int }
+	p.until("the warehouse has handled all orders", func() bool {
+		text, err := os.ReadFile(shelves)
+		if err == nil {
+			err = json.Unmarshal(text, &known)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return known.Shelves["tea"] == 87
+	}, func() any { return known })
 	onHand(87)
 
 	conn, err := amqp.Dial(rabbit)
