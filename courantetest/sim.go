@@ -45,6 +45,10 @@ type Simulation[D any] struct {
 	// broker loses queues and connections, and what it has not confirmed.
 	Fleet bool
 
+	// Broker, if set, stands between each service of a fleet and the broker: with
+	// the manners of another broker, or with a bug that is to be found.
+	Broker func(courante.Broker) courante.Broker
+
 	// Calm turns all faults off, for what is to be seen without them.
 	Calm bool
 }

@@ -14,13 +14,14 @@ type ledger struct {
 	handled map[handling]bool
 	newest  map[[3]string]int64 // by service, log and stream: the last version handled
 	lanes   map[courante.Lane]courante.Progress
+	sent    map[linked]*sending
 }
 
 // handling is one reaction to one event.
 type handling struct{ service, step, event string }
 
 func newLedger() *ledger {
-	return &ledger{handled: map[handling]bool{}, newest: map[[3]string]int64{}, lanes: map[courante.Lane]courante.Progress{}}
+	return &ledger{handled: map[handling]bool{}, newest: map[[3]string]int64{}, lanes: map[courante.Lane]courante.Progress{}, sent: map[linked]*sending{}}
 }
 
 // progress says what is wrong with progress that was recorded.

@@ -96,7 +96,10 @@ func (p *Process) runEach(config courante.Config) {
 			config.Foreign = append(config.Foreign, f)
 		}
 		conn := p.w.broker.Connect()
-		config.Broker = conn
+		config.Broker = &tracedBroker{conn, p.w}
+		if p.w.wire != nil {
+			config.Broker = p.w.wire(config.Broker)
+		}
 		p.conns = append(p.conns, conn)
 		p.run(config)
 	}

@@ -21,6 +21,7 @@ type world struct {
 	now    time.Time
 	db     *memory.Database
 	broker *memory.Broker // of a fleet; nil otherwise
+	wire   func(courante.Broker) courante.Broker
 	faults faults
 	start  func(p *Process) (any, []courante.Mount)
 	trace  trace
@@ -53,6 +54,7 @@ var Epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 //
 //   - every reaction decides on every event of its type once, and on the events
 //     of a stream in their order;
+//   - no lane of a fleet is told that something was sent to it if that failed;
 //   - what one cause brings about is committed once;
 //   - streams have no gaps, and the progress of lanes never goes back;
 //   - no message is set aside, no lane stops, and everything comes to rest.
@@ -70,6 +72,7 @@ func (s Simulation[D]) run(seed uint64, out io.Writer) *Run {
 	w.db = memory.New(memory.Config{Now: func() time.Time { return w.now }, Pause: w.pause})
 	if s.Fleet {
 		w.broker = memory.NewBroker(memory.BrokerConfig{Pause: w.pause, Prefetch: 300 + w.rand.IntN(100)})
+		w.wire = s.Broker
 	}
 	w.lanes = 1 + w.rand.IntN(3)
 	if !s.Calm {
