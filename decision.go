@@ -27,9 +27,8 @@ type Decision struct {
 	causation   string
 	trace       string
 
-	refs    map[Key]any  // *Ref[S] by key
-	boxes   map[Key]*box // private copies of what was touched
-	touched []*box       // in the order of their first use
+	touched []*box       // private copies of states, in the order of their first use
+	boxes   map[Key]*box // the same by key, once there are more than a few
 	closing *closing     // what still has to be ended by an event of this decision
 	reply   json.RawMessage
 	did     *Outcome // what it emitted, asked for, dropped, set and cleared; nil if nobody wants to know
@@ -43,6 +42,7 @@ type box struct {
 	loaded  json.RawMessage // the stored row itself
 	emitted []Event         // by this batch, not yet committed
 	put     bool            // the stored row changes
+	ref     any             // the *Ref[S] of the decision whose copy it is, once it has one
 }
 
 // missing is what a handler panics with when it loads states that the batch
@@ -77,7 +77,7 @@ func (d *Decision) fail(err error) {
 
 // box returns the decision's own copy of a state.
 func (d *Decision) box(key Key) *box {
-	if b, ok := d.boxes[key]; ok {
+	if b := d.own(key); b != nil {
 		return b
 	}
 	base, ok := d.batch.boxes[key]
@@ -89,9 +89,35 @@ func (d *Decision) box(key Key) *box {
 	// state of another.
 	own.Events = slices.Clip(own.Events)
 	own.emitted = slices.Clip(own.emitted)
-	d.boxes[key] = &own
+	own.ref = nil
 	d.touched = append(d.touched, &own)
+	if len(d.touched) > few {
+		if d.boxes == nil {
+			d.boxes = make(map[Key]*box, 4*few)
+			for _, b := range d.touched {
+				d.boxes[b.Key] = b
+			}
+		}
+		d.boxes[key] = &own
+	}
 	return &own
+}
+
+// few is how many states a decision looks through one by one. Most touch fewer,
+// and then a map would cost more than the handler.
+const few = 8
+
+// own returns the decision's copy of a state; nil if it has not touched it yet.
+func (d *Decision) own(key Key) *box {
+	if len(d.touched) > few {
+		return d.boxes[key]
+	}
+	for _, b := range d.touched {
+		if b.Key == key {
+			return b
+		}
+	}
+	return nil
 }
 
 func (d *Decision) emit(b *box, p Payload, notes []Note) (*Event, bool) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"time"
+
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // Entity is a category of states that a service owns: orders, payments, stock.
@@ -91,10 +93,11 @@ func (e *Entity[S]) Key(id string) Key {
 // value of S, and Exists reports false.
 func (e *Entity[S]) Load(d *Decision, id string) *Ref[S] {
 	key := e.Key(id)
-	if r, ok := d.refs[key]; ok {
-		return r.(*Ref[S])
+	own := d.box(key)
+	if own.ref != nil {
+		return own.ref.(*Ref[S])
 	}
-	r := &Ref[S]{d: d, entity: e, box: d.box(key)}
+	r := &Ref[S]{d: d, entity: e, box: own}
 	state, err := e.fold(&r.box.State)
 	if err != nil {
 		d.fail(Park(err))
@@ -107,7 +110,7 @@ func (e *Entity[S]) Load(d *Decision, id string) *Ref[S] {
 		}
 	}
 	r.State = state
-	d.refs[key] = r
+	own.ref = r
 	return r
 }
 
@@ -132,7 +135,7 @@ func (e *Entity[S]) fold(st *State) (S, error) {
 	if whole, ok := st.whole.(*S); ok {
 		e.copy(&s, whole)
 	} else if len(st.Data) > 0 {
-		if err := json.Unmarshal(st.Data, &s); err != nil {
+		if err := jsonv1.Unmarshal(st.Data, &s); err != nil {
 			return s, fmt.Errorf("decode state %s: %w", st.Stream(), err)
 		}
 	}

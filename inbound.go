@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // CloudEvent is what a program outside has to say, in whatever language it is
@@ -59,7 +61,7 @@ func OnInbound[M any](s *Service, in Inbound[M]) {
 	}
 	s.inbound[in.Type] = &inbound{command: NewCommand(s, in.Step), call: func(e *CloudEvent) (Call, error) {
 		var m M
-		if err := json.Unmarshal(e.Data, &m); err != nil {
+		if err := jsonv1.Unmarshal(e.Data, &m); err != nil {
 			return Call{}, Reject("invalid", "the data is not what %s has: %v", in.Type, err)
 		}
 		return Call{Keys: in.Keys(m), Do: func(d *Decision) error { return in.Do(d, m) }}, nil

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	jsonv1 "github.com/go-json-experiment/json/v1" // encoding/json of Go 1.27
 )
 
 // Payload is what the Go type of an event's data must offer: its stored name,
@@ -146,7 +148,7 @@ func Decode[P Payload](e *Event) (P, error) {
 	if err != nil {
 		return p, err
 	}
-	if err := json.Unmarshal(data, &p); err != nil {
+	if err := jsonv1.Unmarshal(data, &p); err != nil {
 		return p, fmt.Errorf("decode %s: %w", e.ID(), err)
 	}
 	return p, nil

@@ -277,14 +277,16 @@ func (w *work) keys() []Key {
 // have left their changes in them.
 func (b *batch) reset(loaded []State) {
 	clear(b.boxes)
-	b.order = b.order[:0]
+	b.order = slices.Grow(b.order[:0], len(loaded))
+	boxes := make([]box, len(loaded))
 	for i := range loaded {
 		st := loaded[i]
 		st.Events = slices.Clip(st.Events)
 		for j := range st.Events {
 			st.Open = st.Open.Apply(st.Events[j].Notes)
 		}
-		b.boxes[st.Key] = &box{State: st, row: st.Row, loaded: st.Data}
+		boxes[i] = box{State: st, row: st.Row, loaded: st.Data}
+		b.boxes[st.Key] = &boxes[i]
 		b.order = append(b.order, st.Key)
 	}
 }
@@ -310,7 +312,6 @@ func (n *node) decide(b *batch, w *work) []Key {
 		d := &Decision{
 			batch: b, step: it.step, now: n.rt.now(), newID: n.rt.newID,
 			log: n.svc.name, correlation: it.correlation, causation: it.causation, trace: it.trace,
-			refs: map[Key]any{}, boxes: map[Key]*box{},
 		}
 		if n.rt.cfg.Observe != nil {
 			d.did = &Outcome{}
@@ -403,6 +404,11 @@ func (c *closing) note(n *Notes) {
 // changes collects what the unit writes.
 func (n *node) changes(b *batch, w *work) (Changes, error) {
 	c := Changes{Progress: w.progress, Park: w.parked, Unpark: w.unparked}
+	emitted := 0
+	for _, key := range b.order {
+		emitted += len(b.boxes[key].emitted)
+	}
+	c.Events = make([]Event, 0, emitted)
 	for _, key := range b.order {
 		bx := b.boxes[key]
 		c.Events = append(c.Events, bx.emitted...)

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"reflect"
 	"time"
+
+	jsonv1 "github.com/go-json-experiment/json/v1"
 )
 
 // Service is the declaration of one bounded context: the events it emits, the
@@ -458,7 +460,7 @@ func NewEffect[Req, Out any](s *Service, spec EffectSpec[Req, Out]) *Effect[Req,
 	}
 	ef := &effect{step: s.addStep(spec.Step, trigger{effect: spec.Effect}), name: spec.Effect, forever: spec.UntilAnswered, timeout: spec.Timeout}
 	decode := func(r Request) (req Req, err error) {
-		if err := json.Unmarshal(r.Data, &req); err != nil {
+		if err := jsonv1.Unmarshal(r.Data, &req); err != nil {
 			return req, fmt.Errorf("decode request of effect %s: %w", r.ID, err)
 		}
 		return req, nil

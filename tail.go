@@ -2,6 +2,7 @@ package courante
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -107,6 +108,8 @@ func (t *tail) cached(after Cursor, max int) (events []Event, to Cursor, ok bool
 		return nil, after, false
 	}
 	to = after
+	var room [16][]Event
+	parts, n := room[:0], 0
 	for _, c := range t.chunks {
 		if !to.Before(c.to) {
 			continue
@@ -115,19 +118,23 @@ func (t *tail) cached(after Cursor, max int) (events []Event, to Cursor, ok bool
 		for len(fresh) > 0 && to.Covers(&fresh[0]) {
 			fresh = fresh[1:]
 		}
-		if len(events)+len(fresh) > max {
-			fresh = fresh[:max-len(events)]
+		full := n+len(fresh) > max
+		if full {
+			fresh = fresh[:max-n]
+		}
+		if len(fresh) > 0 {
+			parts, n = append(parts, fresh), n+len(fresh)
+		}
+		if full {
 			if len(fresh) > 0 {
 				to = fresh[len(fresh)-1].Cursor()
 			}
-			return append(events, fresh...), to, true
-		}
-		if events == nil {
-			events = fresh // the common case: one chunk, no copy
-		} else {
-			events = append(events[:len(events):len(events)], fresh...)
+			break
 		}
 		to = c.to
 	}
-	return events, to, true
+	if len(parts) == 1 {
+		return parts[0][:n:n], to, true // the common case: one chunk, no copy
+	}
+	return slices.Concat(parts...), to, true
 }

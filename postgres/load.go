@@ -3,13 +3,13 @@ package postgres
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"maps"
 	"slices"
 
 	"github.com/courante-dev/courante"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -169,7 +169,7 @@ func scanOpen(data []byte, state *courante.State) error {
 	if data == nil {
 		return nil
 	}
-	if err := json.Unmarshal(data, &state.Open); err != nil {
+	if err := jsonv1.Unmarshal(data, &state.Open); err != nil {
 		return fmt.Errorf("what %s waits for: %w", state.Stream(), err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/courante-dev/courante"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -60,7 +61,7 @@ func (s *scanner) scanValues(v [][]byte, e *courante.Event) error {
 	e.Data = append(json.RawMessage(nil), v[13]...)
 	if v[14] != nil {
 		e.Notes = new(courante.Notes)
-		if err := json.Unmarshal(v[14], e.Notes); err != nil {
+		if err := jsonv1.Unmarshal(v[14], e.Notes); err != nil {
 			return fmt.Errorf("notes of %s: %w", e.ID(), err)
 		}
 	}
