@@ -9,9 +9,12 @@ import (
 // the other side would do; too many only make each of them slower, and press on
 // somebody who is in trouble already.
 //
-// It climbs by trying: while there is more to do than it lets through, it
-// doubles the limit, and goes back if that did not get more done. Calls that
-// fail halve it.
+// It finds out by trying. While there is more to do than it lets through, it
+// doubles the limit, and goes back if that did not get more done. While many
+// calls fail, it halves the limit, and goes back if that got less done: then
+// they do not fail because of us, and some calls that are never answered must
+// not keep the others from being made. Against a party that answers none there
+// is the [breaker].
 type pace struct {
 	most int
 
@@ -20,20 +23,29 @@ type pace struct {
 	call  float64 // seconds that a call takes, smoothed
 
 	// The window that is being measured, and what came of the ones before.
-	began        time.Time
-	done, failed int
-	waited       bool    // somebody had to wait in it
-	raised       bool    // the limit was raised before it
-	rate         float64 // calls per second before it was raised
-	rest         int     // windows to go until it is tried again
+	began            time.Time
+	answered, failed int
+	waited           bool    // somebody had to wait in it
+	try              try     // what was changed before it
+	rate             float64 // answers per second before that
+	up, down         int     // windows to go until it is tried again
 }
+
+type try int
+
+const (
+	triedNothing try = iota
+	triedMore
+	triedLess
+)
 
 const (
 	paceFirst  = 32
 	paceLeast  = 2
 	paceWindow = 250 * time.Millisecond
 	paceGain   = 1.1 // what twice the calls at once must get done more, at least
-	paceRest   = 20  // windows for which the limit stays after a try that was in vain
+	paceLoss   = 0.9 // what half of them must get done still
+	paceRest   = 20  // windows until what was in vain is tried again
 )
 
 func newPace(most int) *pace { return &pace{most: most, limit: min(most, paceFirst)} }
@@ -57,33 +69,37 @@ func (p *pace) note(now time.Time, took time.Duration, failed, waiting bool) {
 	if p.began.IsZero() {
 		p.began = now
 	}
-	p.done++
 	if failed {
 		p.failed++
+	} else {
+		p.answered++
 	}
 	p.waited = p.waited || waiting
-	if length := now.Sub(p.began); length >= paceWindow && p.done >= p.limit {
-		p.turn(float64(p.done) / length.Seconds())
-		p.began, p.done, p.failed, p.waited = now, 0, 0, false
+	if length := now.Sub(p.began); length >= paceWindow && p.answered+p.failed >= p.limit {
+		p.turn(float64(p.answered) / length.Seconds())
+		p.began, p.answered, p.failed, p.waited = now, 0, 0, false
 	}
 }
 
 // turn sets the limit for the next window. The mutex is held.
 func (p *pace) turn(rate float64) {
-	raised := p.raised
-	p.raised = false
+	tried := p.try
+	p.try, p.up, p.down = triedNothing, max(0, p.up-1), max(0, p.down-1)
+	change := func(limit int, as try) {
+		p.limit, p.rate, p.try = max(1, min(p.most, limit)), rate, as
+	}
 	switch {
-	case p.failed*4 > p.done:
-		p.limit = max(min(paceLeast, p.most), p.limit/2)
-		p.rest = paceRest
-	case raised && !p.waited: // there was not enough to do to tell
-	case raised && rate < p.rate*paceGain:
-		p.limit = max(1, p.limit/2)
-		p.rest = paceRest
-	case p.rest > 0:
-		p.rest--
-	case p.waited && p.limit < p.most:
-		p.limit, p.rate, p.raised = min(p.most, 2*p.limit), rate, true
+	case !p.waited: // there was not enough to do to tell
+	case tried == triedMore && rate < p.rate*paceGain:
+		change(p.limit/2, triedNothing)
+		p.up = paceRest
+	case tried == triedLess && p.answered > 0 && rate < p.rate*paceLoss:
+		change(2*p.limit, triedNothing)
+		p.down = paceRest
+	case p.failed*4 > p.answered+p.failed && p.down == 0 && p.limit > paceLeast:
+		change(max(paceLeast, p.limit/2), triedLess)
+	case p.up == 0 && p.limit < p.most && (p.answered > 0 || p.failed == 0):
+		change(2*p.limit, triedMore)
 	}
 }
 

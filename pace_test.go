@@ -1,6 +1,8 @@
 package courante
 
 import (
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -44,6 +46,43 @@ func TestPaceFindsHowManyCallsAtOnceAreWorthIt(t *testing.T) {
 	otherSide(p, &now, 60, served)
 	if n := p.Limit(); n < 64 || n > 128 {
 		t.Errorf("after the trouble it makes %d at once", n)
+	}
+}
+
+// Calls that hang until they are given up are not a sign that there are too
+// many: fewer at once would only leave fewer for those that are answered.
+func TestPaceIsNotStarvedByCallsThatHang(t *testing.T) {
+	t.Parallel()
+	type call struct {
+		end    time.Time
+		took   time.Duration
+		failed bool
+	}
+	now := time.Unix(0, 0)
+	p := newPace(256)
+	rnd := rand.New(rand.NewPCG(1, 0))
+	var busy []call
+	answered := 0
+	for end := now.Add(time.Minute); now.Before(end); {
+		for len(busy) < p.Limit() {
+			c := call{took: 10 * time.Millisecond}
+			if rnd.IntN(2) == 0 {
+				c = call{took: 3 * time.Second, failed: true}
+			}
+			c.end = now.Add(c.took)
+			busy = append(busy, c)
+		}
+		first := slices.MinFunc(busy, func(a, b call) int { return a.end.Compare(b.end) })
+		busy = slices.Delete(busy, slices.Index(busy, first), slices.Index(busy, first)+1)
+		now = first.end
+		p.note(now, first.took, first.failed, true)
+		if !first.failed {
+			answered++
+		}
+	}
+	// 256 at once answer 85 a second, 32 answer 11.
+	if n := p.Limit(); n < 128 || answered < 60*40 {
+		t.Errorf("half of the calls hang, and it makes %d at once, of which %d were answered in a minute", n, answered)
 	}
 }
 

@@ -152,12 +152,13 @@ func (a *agenda) perform(ctx context.Context, t *task) (did performed) {
 			return notCalled
 		}
 		b := a.n.performers.breakers[t.Effect.Effect]
-		if wait := b.wait(a.n.rt.now()); wait > 0 {
+		repeated := t.attempts > 0
+		if wait := b.wait(a.n.rt.now(), repeated); wait > 0 {
 			a.postpone(t, wait)
 			return notCalled
 		}
 		out, err := a.call(ctx, ef, t)
-		b.note(a.n.rt.now(), err)
+		b.note(a.n.rt.now(), repeated, err)
 		if err != nil {
 			a.later(t, err)
 			return callFailed
@@ -268,10 +269,15 @@ func (a *agenda) answered(t *task) *item {
 // breaker keeps calls from a party that does not answer. After breakAfter
 // failures in a row it opens; then one call at a time probes, less and less
 // often, until one succeeds. Any success closes it.
+//
+// Only first attempts count. A call that fails again and again may be to blame
+// itself, and must not stand in the way of others: neither by opening the
+// breaker nor by being the one that probes. So repeated calls probe too, but
+// beside the new ones.
 type breaker struct {
 	mu       sync.Mutex // guards what follows
 	failures int
-	until    time.Time
+	until    [2]time.Time // for first attempts, and for repeated ones
 }
 
 const (
@@ -280,33 +286,44 @@ const (
 )
 
 // wait is how long a call has to wait; when it is zero the caller may try, and
-// for the others the breaker stays open until it has answered.
-func (b *breaker) wait(now time.Time) time.Duration {
+// for the others of its kind the breaker stays open until it has answered.
+func (b *breaker) wait(now time.Time, repeated bool) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failures < breakAfter {
 		return 0
 	}
-	if now.Before(b.until) {
-		return b.until.Sub(now)
+	until := b.of(repeated)
+	if now.Before(*until) {
+		return until.Sub(now)
 	}
-	b.until = now.Add(b.pause()) // this caller is the probe
+	*until = now.Add(b.pause()) // this caller is the probe
 	return 0
+}
+
+func (b *breaker) of(repeated bool) *time.Time {
+	if repeated {
+		return &b.until[1]
+	}
+	return &b.until[0]
 }
 
 func (b *breaker) pause() time.Duration {
 	return min(time.Second<<min(b.failures-breakAfter, 10), breakMost)
 }
 
-func (b *breaker) note(now time.Time, err error) {
+func (b *breaker) note(now time.Time, repeated bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err == nil {
 		b.failures = 0
 		return
 	}
-	if b.failures++; b.failures >= breakAfter {
-		b.until = now.Add(b.pause())
+	if !repeated {
+		b.failures++
+	}
+	if b.failures >= breakAfter {
+		*b.of(repeated) = now.Add(b.pause())
 	}
 }
 

@@ -20,6 +20,7 @@ type benchOrdersCommand struct {
 	Keys        bool    `help:"Place each order with an idempotency key, whose answers are remembered."`
 	Traces      float64 `default:"1" help:"Share of the orders that are traced; spans go to a sink on this machine. 0 makes no spans."`
 	Outside     string  `enum:"memory,postgres" default:"memory" help:"Where the payment provider and the carrier, which are not part of the system, keep their books: memory or postgres."`
+	Over        string  `enum:"log,rabbitmq" default:"log" help:"How events come from one service to another: log, which each reads, or rabbitmq, which is started for it."`
 	Lanes       int     `help:"Lanes of each service; by default the runtime's own."`
 	Foreign     bool    `name:"foreign-transaction" help:"Keep somebody else's transaction open all the time."`
 	Limit       int     `default:"200000" help:"Orders of the bare SQL that is the limit; 0 leaves it out."`
@@ -32,7 +33,7 @@ type benchOrdersCommand struct {
 func (benchOrdersCommand) Help() string {
 	return `Runs the whole shop in this process: orders of 1 to 5 lines out of 4,000 SKUs are placed, reserved, paid, shipped, confirmed and mailed, one in twenty is declined and compensated. Then looks at every order: it has ended as its card says, and stock, money and everything else add up as "courante verify" wants it.
 
-CPU time is that of this program, which also plays the customers and the parties outside, and of PostgreSQL. The limit is the same orders in bare SQL, 200 in a transaction for each of the five steps, with nothing that makes it safe.
+CPU time is that of this program, which also plays the customers and the parties outside, of PostgreSQL, and of RabbitMQ if there is one. The limit is the same orders in bare SQL, 200 in a transaction for each of the five steps, with nothing that makes it safe.
 
 It works in a database of its own, which it drops.
 
@@ -41,7 +42,8 @@ Examples:
   courante bench orders
   courante bench orders --history 10000000 --traces 0.01
   courante bench orders --rate 500                                   # how long does an order take
-  courante bench orders --foreign-transaction --seconds 300`
+  courante bench orders --foreign-transaction --seconds 300
+  courante bench orders --over rabbitmq`
 }
 
 func (c *benchOrdersCommand) check() error {
@@ -68,7 +70,7 @@ func (c *benchOrdersCommand) Run(ctx context.Context, p *app.Program) (err error
 		return err
 	}
 	defer d.close(ctx)
-	r := ordersResult{Bench: "orders", Rate: c.Rate, History: c.History, Traces: c.Traces, Outside: c.Outside, Foreign: c.Foreign}
+	r := ordersResult{Bench: "orders", Rate: c.Rate, History: c.History, Traces: c.Traces, Outside: c.Outside, Over: c.Over, Foreign: c.Foreign}
 	if c.Limit > 0 {
 		if r.Limit, err = d.ordersLimit(ctx, c.Limit); err != nil {
 			return err

@@ -131,7 +131,11 @@ func tabulate(p *app.Program, r ordersResult) {
 	if r.FirstMinute > 0 {
 		t.Row("over time", fmt.Sprintf("first minute %s orders/s, last minute %s", app.Thousands(int(r.FirstMinute)), app.Thousands(int(r.LastMinute))))
 	}
-	t.Row("CPU", fmt.Sprintf("%.3f s per 1,000 orders: program %.3f, PostgreSQL %.3f", r.CPUPer1000, r.ProgramPer1000, r.ServerPer1000))
+	cpu := fmt.Sprintf("%.3f s per 1,000 orders: program %.3f, PostgreSQL %.3f", r.CPUPer1000, r.ProgramPer1000, r.ServerPer1000)
+	if r.Over == "rabbitmq" {
+		cpu += fmt.Sprintf(", RabbitMQ %.3f", r.BrokerPer1000)
+	}
+	t.Row("CPU", cpu)
 	if r.LimitPerS > 0 {
 		t.Row("bare SQL", fmt.Sprintf("%s orders/s, %.3f CPU s per 1,000", app.Thousands(int(r.LimitPerS)), r.LimitCPUPer1000))
 	}
@@ -142,6 +146,9 @@ func tabulate(p *app.Program, r ordersResult) {
 		each += fmt.Sprintf(", %.2f statements", r.Statements)
 	}
 	t.Row("an order", each)
+	if r.Over == "rabbitmq" {
+		t.Row("over RabbitMQ", fmt.Sprintf("%.1f messages to %.1f queues, %.1f kB to it and from it", r.Messages, r.Deliveries, r.BrokerKB))
+	}
 	sizes := ""
 	for i, name := range r.services() {
 		if i > 0 {

@@ -15,6 +15,10 @@ import (
 // reading is what all meters say at one moment.
 type reading struct {
 	program, server time.Duration // CPU time
+	broker          time.Duration
+	messages        int64
+	deliveries      int64
+	bytes           int64 // to RabbitMQ and from it
 	commits         int64
 	statements      int64
 	walBytes        int64
@@ -30,6 +34,12 @@ func (t *town) read(ctx context.Context) (r reading, err error) {
 	r.program = own.own
 	if r.server, err = cpuOfServer(t.db.postmaster); err != nil {
 		return r, err
+	}
+	if w := t.wires; w != nil {
+		if r.broker, err = cpuOfGroup(w.server.Pid()); err != nil {
+			return r, err
+		}
+		r.messages, r.deliveries, r.bytes = w.messages.Load(), w.deliveries.Load(), w.sent.Load()+w.received.Load()
 	}
 	err = t.db.pool.QueryRow(ctx, `
 		select xact_commit, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint
@@ -85,8 +95,12 @@ type ordersResult struct {
 	CPUPer1000      float64 `json:"cpu_s_per_1000"`
 	ProgramPer1000  float64 `json:"program_cpu_s_per_1000"`
 	ServerPer1000   float64 `json:"postgresql_cpu_s_per_1000"`
+	BrokerPer1000   float64 `json:"rabbitmq_cpu_s_per_1000,omitempty"`
 	LimitCPUPer1000 float64 `json:"limit_cpu_s_per_1000"`
 
+	Messages   float64            `json:"messages_per_order,omitempty"`   // sent to RabbitMQ
+	Deliveries float64            `json:"deliveries_per_order,omitempty"` // queues that they were for
+	BrokerKB   float64            `json:"rabbitmq_kb_per_order,omitempty"`
 	Commits    float64            `json:"commits_per_order"`
 	Statements float64            `json:"statements_per_order,omitempty"`
 	WALkB      float64            `json:"wal_kb_per_order"`
@@ -101,6 +115,7 @@ type ordersResult struct {
 	History int     `json:"history_events"`
 	Traces  float64 `json:"traced"`
 	Outside string  `json:"outside"`
+	Over    string  `json:"over"`
 	Foreign bool    `json:"foreign_transaction"`
 
 	Orders    int    `json:"orders"` // all of them, from the warm-up to the end
@@ -148,7 +163,11 @@ func (r *ordersResult) costs(before, after reading, orders int) {
 	n := float64(max(orders, 1))
 	r.ProgramPer1000 = (after.program - before.program).Seconds() / n * 1000
 	r.ServerPer1000 = (after.server - before.server).Seconds() / n * 1000
-	r.CPUPer1000 = r.ProgramPer1000 + r.ServerPer1000
+	r.BrokerPer1000 = (after.broker - before.broker).Seconds() / n * 1000
+	r.CPUPer1000 = r.ProgramPer1000 + r.ServerPer1000 + r.BrokerPer1000
+	r.Messages = float64(after.messages-before.messages) / n
+	r.Deliveries = float64(after.deliveries-before.deliveries) / n
+	r.BrokerKB = float64(after.bytes-before.bytes) / 1000 / n
 	r.Commits = float64(after.commits-before.commits) / n
 	r.Statements = float64(after.statements-before.statements) / n
 	r.WALkB = float64(after.walBytes-before.walBytes) / 1000 / n

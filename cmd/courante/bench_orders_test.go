@@ -16,6 +16,7 @@ func TestBenchOrders(t *testing.T) {
 	for name, more := range map[string][]string{
 		"as many as go":   {"--under-way", "20", "--limit", "400", "--history", "1500"},
 		"a rate":          {"--rate", "50", "--limit", "0", "--history", "0", "--keys", "--traces", "0.5", "--foreign-transaction"},
+		"over RabbitMQ":   {"--under-way", "20", "--limit", "0", "--history", "1500", "--traces", "0", "--over", "rabbitmq"},
 		"books on a disk": {"--under-way", "20", "--limit", "0", "--history", "0", "--outside", "postgres", "--traces", "0"},
 	} {
 		t.Run(name, func(t *testing.T) {

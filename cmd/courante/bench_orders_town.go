@@ -28,6 +28,7 @@ type town struct {
 	ordering  *ordering.Context
 	inventory *inventory.Context
 	customers *customers
+	wires     *wires // nil: services read the logs
 	books     *books // nil if the parties outside keep theirs in PostgreSQL
 	spans     *spanSink
 	tel       *telemetry.Telemetry
@@ -64,6 +65,11 @@ func (c *benchOrdersCommand) openTown(ctx context.Context, d *ordersDatabase) (_
 	}
 	if err := t.startTelemetry(ctx, c.Traces); err != nil {
 		return nil, err
+	}
+	if c.Over == "rabbitmq" {
+		if err := t.openWires(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := t.run(ctx, c.Lanes); err != nil {
 		return nil, err
@@ -103,10 +109,14 @@ func (t *town) openContexts(ctx context.Context, books string) ([]app.Context, e
 
 // run starts the runtime and returns when it takes commands.
 func (t *town) run(ctx context.Context, lanes int) error {
-	rt, err := courante.NewRuntime(courante.Config{
+	config := courante.Config{
 		Database: t.store, Services: t.mounts, Lanes: lanes,
 		Logger: t.db.p.Log, Tracer: t.tracer, Meter: t.tel.Meter,
-	})
+	}
+	if t.wires != nil {
+		config.Broker = t.wires
+	}
+	rt, err := courante.NewRuntime(config)
 	if err != nil {
 		return err
 	}
