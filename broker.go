@@ -47,6 +47,10 @@ type Broker interface {
 	// acknowledge. It is for metrics, and may be off by what moves meanwhile.
 	Depth(ctx context.Context, q Queue) (int, error)
 
+	// Discard removes the queue with what it holds, unless a process consumes it,
+	// and reports whether it is gone.
+	Discard(ctx context.Context, q Queue) (gone bool, err error)
+
 	// Ask sends a request to whoever relays the log, and Asked takes those for
 	// a log. Requests are few and may be lost: who needs something asks again.
 	Ask(ctx context.Context, log string, r RelayRequest) error

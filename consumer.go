@@ -28,6 +28,7 @@ type consumer struct {
 	known   int       // lane epochs when it was opened
 	looked  time.Time // when it last looked for new ones
 	aside   *aside
+	former  []Queue // of lane counts that are over; see tidy
 }
 
 func (c *consumer) step(ctx context.Context) (bool, error) {
@@ -136,6 +137,7 @@ func (c *consumer) look(ctx context.Context) (bool, error) {
 			c.n.known.Store(int64(count))
 			c.n.wakeConsumers()
 		}
+		c.tidy(ctx)
 	}
 	if c.n.known.Load() == int64(c.known) {
 		return false, nil
@@ -310,6 +312,7 @@ func (c *consumer) open(ctx context.Context) error {
 	if err := c.loadAside(ctx); err != nil {
 		return err
 	}
+	c.leaveFormer(&plan)
 	c.opened = true
 	c.n.signalProgress()
 	return nil

@@ -2,6 +2,7 @@ package courantetest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/courante-dev/courante"
 )
@@ -47,6 +48,34 @@ var brokerConsume = []brokerCase{
 		wantDepth(t, b, q, 15)
 		c.Close()
 		wantDepth(t, f.Connect(t), q, 15)
+	}},
+	{"discarded", "Discard removes a queue with what it holds, but none that somebody consumes.", func(t *testing.T, f BrokerFixture) {
+		b, q := f.Connect(t), laneQueue("inventory", 0)
+		discard := func(when string, want bool) {
+			t.Helper()
+			deadline := time.After(10 * time.Second)
+			for {
+				gone, err := b.Discard(t.Context(), q)
+				if gone == want && err == nil {
+					return
+				}
+				select {
+				case <-time.After(10 * time.Millisecond): // a consumer that has gone is counted for a moment
+				case <-deadline:
+					t.Fatalf("Discard of a queue %s = %v, %v, want %v", when, gone, err, want)
+				}
+			}
+		}
+		discard("that is not there", true)
+		c := consume(t, f.Connect(t), q)
+		discard("with a consumer", false)
+		publish(t, b, series(1, 1, q)...)
+		take(t, c, 1)
+		c.Close()
+		discard("that nobody consumes", true)
+		if err := b.Publish(t.Context(), series(2, 2, q)); err == nil {
+			t.Error("a message was published to a queue that was discarded")
+		}
 	}},
 	{"given back", "What was taken and not acknowledged comes again after Close, in order and marked; what was acknowledged does not.", func(t *testing.T, f BrokerFixture) {
 		b, q := f.Connect(t), laneQueue("inventory", 0)

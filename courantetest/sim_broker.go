@@ -118,3 +118,17 @@ func (l *ledger) publishing(messages []courante.Message) error {
 	}
 	return nil
 }
+
+// verifyQueues holds the broker to having no queues that nobody needs: all lanes
+// of the last process have those of its own number.
+func (w *world) verifyQueues() {
+	if w.broker == nil {
+		return
+	}
+	for _, q := range w.broker.Queues() {
+		if q.Lanes != w.lanes {
+			w.fail("the queue of lane %d of %d of %s is left, and there are %d lanes", q.K, q.Lanes, q.Subscriber, w.lanes)
+			return
+		}
+	}
+}

@@ -199,7 +199,7 @@ func (w *world) failure(point string) error {
 		return errLost
 	case memory.PointBegin, memory.PointLoad, memory.PointLockWait, memory.PointTick, memory.PointTickTaken, memory.PointTickAfter,
 		memory.PointRead, memory.PointReadStream, memory.PointReadLog, memory.PointHead, memory.PointLocate,
-		memory.PointBrokerDeclare, memory.PointBrokerConsume, memory.PointBrokerTake, memory.PointBrokerAck, memory.PointBrokerAsk,
+		memory.PointBrokerDeclare, memory.PointBrokerConsume, memory.PointBrokerDepth, memory.PointBrokerTake, memory.PointBrokerAck, memory.PointBrokerAsk,
 		memory.PointBrokerPublish, memory.PointBrokerMessage, memory.PointBrokerConfirmed, memory.PointBrokerRefuse,
 		memory.PointProgress, memory.PointLaneEpochs, memory.PointParked, memory.PointAside, memory.PointReply:
 		return errLost

@@ -95,6 +95,7 @@ func (s Simulation[D]) run(seed uint64, out io.Writer) *Run {
 	if w.err == nil {
 		p := w.processes[0]
 		w.verify(p)
+		w.verifyQueues()
 		if w.err == nil && s.Check != nil {
 			if err := s.Check(context.Background(), p.domain.(D)); err != nil {
 				w.fail("%w", err)

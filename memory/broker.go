@@ -1,8 +1,10 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -25,7 +27,7 @@ type BrokerConfig struct {
 const (
 	PointBrokerDeclare   = "broker declare"
 	PointBrokerConsume   = "broker consume" // before Consume, Asked and Receive
-	PointBrokerDepth     = "broker depth"   // before Depth
+	PointBrokerDepth     = "broker depth"   // before Depth and Discard
 	PointBrokerTake      = "broker take"
 	PointBrokerAck       = "broker ack"
 	PointBrokerRefuse    = "broker refuse"
@@ -92,6 +94,15 @@ func (b *Broker) Delete(q courante.Queue) {
 		c.held = nil
 	}
 	b.lanes[q] = have
+}
+
+// Queues are the lanes' queues that are there, sorted.
+func (b *Broker) Queues() []courante.Queue {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(b.lanes), func(a, b courante.Queue) int {
+		return cmp.Or(cmp.Compare(a.Subscriber, b.Subscriber), cmp.Compare(a.Lanes, b.Lanes), cmp.Compare(a.K, b.K))
+	})
 }
 
 func (b *Broker) pause(ctx context.Context, point string) error {
@@ -226,6 +237,19 @@ func (c *BrokerConn) Depth(ctx context.Context, q courante.Queue) (int, error) {
 		}
 	}
 	return depth, nil
+}
+
+// Discard implements [courante.Broker].
+func (c *BrokerConn) Discard(ctx context.Context, q courante.Queue) (gone bool, err error) {
+	if err := c.enter(ctx, PointBrokerDepth); err != nil {
+		return false, courante.Transient(err)
+	}
+	defer c.b.mu.Unlock()
+	if lane := c.b.lanes[q]; lane != nil && len(lane.consumers) > 0 {
+		return false, nil
+	}
+	delete(c.b.lanes, q)
+	return true, nil
 }
 
 // Ask implements [courante.Broker].

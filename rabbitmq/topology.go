@@ -152,8 +152,21 @@ func (b *Broker) Depth(ctx context.Context, q courante.Queue) (int, error) {
 	return depth, nil
 }
 
-// Delete removes queues with what they hold, as those of a subscriber that is
-// retired or of a lane count that is no longer used. A consumer that is still
+// Discard implements [courante.Broker]. RabbitMQ cannot look and delete at once;
+// a consumer that comes between makes the queue again, empty.
+func (b *Broker) Discard(ctx context.Context, q courante.Queue) (gone bool, err error) {
+	states, err := b.Topology(ctx, q)
+	if err != nil {
+		return false, err
+	}
+	if s := states[0]; !s.There || s.Consumers > 0 {
+		return !s.There, nil
+	}
+	err = b.Delete(ctx, q)
+	return err == nil, err
+}
+
+// Delete removes queues with what they hold. A consumer that is still
 // there makes its queue again, empty.
 func (b *Broker) Delete(ctx context.Context, queues ...courante.Queue) error {
 	return b.withChannel(ctx, func(ch *amqp.Channel) error {
