@@ -27,8 +27,10 @@ type Client struct {
 	running sync.WaitGroup
 
 	conn     atomic.Pointer[rueidis.Client] // nil: not connected yet
-	failures atomic.Int32                   // reads in a row that Redis did not answer
-	why      atomic.Pointer[error]          // what the last question of our own failed with; nil: it did not
+	failures atomic.Int32                   // reads and questions in a row that Redis did not answer
+	last     atomic.Pointer[error]          // what the last of them failed with
+	outage   outage                         // watch's
+	why      atomic.Pointer[error]          // there is an outage; nil: there is none
 
 	heard sync.Map // by key of a stream: the id of the message that was heard last
 
@@ -81,7 +83,8 @@ func (c *Client) Close() {
 	}
 }
 
-// Check says why reads go to the source of truth; nil if they do not.
+// Check says why reads go to the source of truth. It is nil if they do not, or
+// only for a moment.
 func (c *Client) Check(context.Context) error {
 	if why := c.why.Load(); why != nil {
 		return *why
@@ -127,20 +130,21 @@ func (c *Client) ask() {
 	if c.ctx.Err() != nil {
 		return
 	}
-	before := c.why.Load()
+	if err != nil {
+		c.failed(err)
+	}
+	fine := err == nil && c.failures.Swap(0) < openFailures // for readers as well
+	began, ended := c.outage.look(fine, c.conn.Load() == nil)
+	if c.outage.is && !fine {
+		why := c.explain(*c.last.Load())
+		c.why.Store(&why)
+	}
 	switch {
-	case err != nil:
-		err = c.explain(err)
-		c.why.Store(&err)
-		if before == nil {
-			c.log.Warn("Redis does not answer; reads go to the source of truth", "error", err)
-		}
-	default:
-		c.failures.Store(0)
+	case began:
+		c.log.Warn("Redis does not answer in time; reads go to the source of truth", "error", *c.why.Load())
+	case ended:
 		c.why.Store(nil)
-		if before != nil {
-			c.log.Info("Redis answers again")
-		}
+		c.log.Info("Redis answers again")
 	}
 }
 
@@ -159,6 +163,8 @@ func (c *Client) explain(err error) error {
 	case c.options.TLSConfig != nil && c.conn.Load() == nil:
 		// A server that wants a certificate hangs up, one without TLS says nothing.
 		return fmt.Errorf("redis: %w. Is that its port for TLS? If it wants a certificate of its clients, add ?certfile=FILE&keyfile=FILE to the address", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("redis: no answer within %s, which is what a reader waits for: %w", c.config.ReadTimeout, err)
 	}
 	return fmt.Errorf("redis: %w", err)
 }
@@ -175,9 +181,8 @@ func (c *Client) connect() error {
 	return nil
 }
 
-// failed counts a read that Redis did not answer.
+// failed counts what Redis did not answer.
 func (c *Client) failed(err error) {
-	if c.failures.Add(1) == openFailures {
-		c.log.Warn("reads leave Redis out until it answers in time", "error", err)
-	}
+	c.last.Store(&err)
+	c.failures.Add(1)
 }

@@ -24,6 +24,7 @@ func (c *Client) Get(ctx context.Context, collection, id string, load courante.L
 		if local {
 			of.l1.Add(ctx, 1)
 		} else {
+			c.failures.Store(0)
 			of.l2.Add(ctx, 1)
 		}
 		if found.due(now) {
