@@ -5,7 +5,6 @@
 package rabbitserver
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -180,26 +179,9 @@ func (s *Server) Start() error {
 		}
 	}
 	s.cmd = s.command("rabbitmq-server")
-	var out bytes.Buffer
-	s.cmd.Stdout, s.cmd.Stderr = &out, &out
 	var err error
-	if s.exited, err = child.Start(s.cmd); err != nil {
-		return err
-	}
-	deadline := time.After(3 * time.Minute) // three members at once, on a busy machine
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for !s.answers() {
-		select {
-		case <-s.exited:
-			return fmt.Errorf("RabbitMQ ended: %s", out.String())
-		case <-deadline:
-			s.Kill()
-			return fmt.Errorf("RabbitMQ does not answer: %s", out.String())
-		case <-poll.C:
-		}
-	}
-	return nil
+	s.exited, err = child.StartServer(s.cmd, 3*time.Minute, s.answers) // three members at once, on a busy machine
+	return err
 }
 
 // answers reports whether the server greets who speaks its protocol.

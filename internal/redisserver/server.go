@@ -6,7 +6,6 @@
 package redisserver
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -67,26 +66,9 @@ func (s *Server) Start() error {
 		args = append(args, s.settings...)
 	}
 	s.cmd = exec.Command(s.path, args...)
-	var out bytes.Buffer
-	s.cmd.Stdout, s.cmd.Stderr = &out, &out
 	var err error
-	if s.exited, err = child.Start(s.cmd); err != nil {
-		return err
-	}
-	deadline := time.After(20 * time.Second)
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	for !s.answers() {
-		select {
-		case <-s.exited:
-			return fmt.Errorf("redis-server ended: %s", out.String())
-		case <-deadline:
-			s.Kill()
-			return fmt.Errorf("redis-server does not answer: %s", out.String())
-		case <-poll.C:
-		}
-	}
-	return nil
+	s.exited, err = child.StartServer(s.cmd, 20*time.Second, s.answers)
+	return err
 }
 
 func (s *Server) answers() bool {
