@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help up fleet build test race lint fmt bench clean
+.PHONY: help up fleet drill build test race lint fmt bench clean
 
 GOLANGCI_LINT_VERSION := v2.15.0
 # The version is part of the name, so that a new one is built when it changes.
@@ -15,6 +15,12 @@ fleet: build ## build and run every service as a process of its own, with Rabbit
 	@scripts/install-rabbitmq
 	@scripts/install-redis
 	bin/courante fleet
+
+drill: build ## break parts of a fleet while orders flow, and verify what is left
+	@scripts/install-postgresql
+	@scripts/install-rabbitmq
+	@scripts/install-redis
+	bin/courante drill
 
 build: ## build bin/courante
 	@scripts/need-go

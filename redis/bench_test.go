@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -26,6 +32,79 @@ func benchID(i int) string { return fmt.Sprint(100 + i%200) }
 // real connections. Its callers speak just enough HTTP, so that most of what is
 // measured is the server.
 func BenchmarkHTTP(b *testing.B) {
+	for _, level := range readLevels(b) {
+		b.Run(level.name, func(b *testing.B) {
+			h := level.serve()
+			defer h.Close()
+			before := level.reads(b)
+			var failed atomic.Pointer[error]
+			b.SetParallelism(16)
+			b.RunParallel(func(pb *testing.PB) {
+				if err := request(h.Listener.Addr().String(), pb.Next); err != nil {
+					failed.Store(&err)
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
+			if err := failed.Load(); err != nil {
+				b.Fatal(*err)
+			}
+			level.check(b, before, b.N)
+		})
+	}
+}
+
+// BenchmarkWrk is the same with wrk as the callers, which leaves more of the
+// machine to who answers. It needs -benchtime 1x: wrk says itself how long.
+func BenchmarkWrk(b *testing.B) {
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		b.Skip("wrk is not installed")
+	}
+	script := filepath.Join(b.TempDir(), "ids.lua")
+	ids := `request = function() return wrk.format("GET", "/" .. math.random(100, 299)) end`
+	if err := os.WriteFile(script, []byte(ids), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	said := regexp.MustCompile(`(?s)99%\s+([0-9.]+)(us|ms|s).*?([0-9]+) requests in.*Requests/sec:\s+([0-9.]+)`)
+	for _, level := range readLevels(b) {
+		b.Run(level.name, func(b *testing.B) {
+			h := level.serve()
+			defer h.Close()
+			for b.Loop() {
+				before := level.reads(b)
+				out, err := exec.Command(wrk, "-t", "1", "-c", "32", "-d", "5s", "--latency", "-s", script, h.URL).CombinedOutput()
+				if err != nil {
+					b.Fatalf("%v: %s", err, out)
+				}
+				m := said.FindStringSubmatch(string(out))
+				if m == nil || bytes.Contains(out, []byte("Non-2xx")) || bytes.Contains(out, []byte("Socket errors")) {
+					b.Fatalf("wrk says: %s", out)
+				}
+				p99, err := time.ParseDuration(m[1] + m[2])
+				if err != nil {
+					b.Fatal(err)
+				}
+				n, _ := strconv.Atoi(m[3])
+				rate, _ := strconv.ParseFloat(m[4], 64)
+				b.ReportMetric(rate, "req/s")
+				b.ReportMetric(float64(p99.Microseconds())/1000, "p99-ms")
+				b.ReportMetric(0, "ns/op")
+				level.check(b, before, n)
+			}
+		})
+	}
+}
+
+// readLevel is one way to get a document.
+type readLevel struct {
+	name  string
+	level string // what the cache calls it, "" if it is none of its own
+	p     *notes
+	get   func(context.Context, string) []byte
+}
+
+func readLevels(b *testing.B) []readLevel {
+	b.Helper()
 	server := courantetest.StartRedis(b)
 	db := newDatabase(b)
 	near := startNotes(b, db, redis.Config{URLs: []string{server.URL()}})
@@ -52,52 +131,43 @@ func BenchmarkHTTP(b *testing.B) {
 	from := func(p *notes) func(context.Context, string) []byte {
 		return func(ctx context.Context, id string) []byte {
 			d, err := p.views.Get(ctx, id, "", time.Second)
-			if err != nil {
+			if err != nil && ctx.Err() == nil { // else the caller hung up
 				b.Error(err)
 			}
 			return d.Data
 		}
 	}
-	for _, level := range []struct {
-		name  string
-		level string
-		p     *notes
-		get   func(context.Context, string) []byte
-	}{
+	return []readLevel{
 		{"map", "", nil, func(_ context.Context, id string) []byte { return documents[id] }},
 		{"l1", "l1", near, from(near)},
 		{"l2", "l2", far, from(far)},
 		{"postgres", "source", alone, from(alone)},
-	} {
-		b.Run(level.name, func(b *testing.B) {
-			h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Type", "application/json")
-				_, _ = w.Write(level.get(r.Context(), r.URL.Path[1:]))
-			}))
-			defer h.Close()
-			before := map[string]int64{}
-			if level.p != nil {
-				before = level.p.reads(b)
-			}
-			var failed atomic.Pointer[error]
-			b.SetParallelism(16)
-			b.RunParallel(func(pb *testing.PB) {
-				if err := request(h.Listener.Addr().String(), pb.Next); err != nil {
-					failed.Store(&err)
-				}
-			})
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
-			if err := failed.Load(); err != nil {
-				b.Fatal(*err)
-			}
-			if level.p != nil {
-				share := float64(level.p.reads(b)[level.level]-before[level.level]) / float64(b.N)
-				b.ReportMetric(100*share, "%level")
-				if b.N > 1000 && share < 0.5 {
-					b.Fatalf("%.2f of the reads were of %s", share, level.level)
-				}
-			}
-		})
+	}
+}
+
+func (l *readLevel) serve() *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(l.get(r.Context(), r.URL.Path[1:]))
+	}))
+}
+
+func (l *readLevel) reads(b *testing.B) map[string]int64 {
+	if l.p == nil {
+		return nil
+	}
+	return l.p.reads(b)
+}
+
+// check reports how many of the reads were of the level.
+func (l *readLevel) check(b *testing.B, before map[string]int64, reads int) {
+	if l.p == nil {
+		return
+	}
+	share := float64(l.reads(b)[l.level]-before[l.level]) / float64(reads)
+	b.ReportMetric(100*share, "%level")
+	if reads > 1000 && share < 0.5 {
+		b.Fatalf("%.2f of the reads were of %s", share, l.level)
 	}
 }
 
