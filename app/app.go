@@ -125,8 +125,9 @@ type Env struct {
 // any more, also if it did not come up.
 func (e *Env) OnStop(f func()) { e.stops = append(e.stops, f) }
 
-// Routes has f add routes that belong to no single context. mounts are the
-// services on their stores.
+// Routes has f add routes that belong to no single context, in processes that
+// run services. mounts are the services on their stores, those that run here
+// first.
 func (e *Env) Routes(f func(api huma.API, mounts []courante.Mount)) { e.routes = append(e.routes, f) }
 
 // Main runs the program with the arguments of the process and exits with its

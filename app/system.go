@@ -306,8 +306,10 @@ func (s *system) serve(contexts []Context) error {
 	for _, c := range contexts {
 		c.Routes(gw.API())
 	}
-	for _, add := range s.env.routes {
-		add(gw.API(), s.everywhere())
+	if len(contexts) > 0 { // who only relays answers for no service
+		for _, add := range s.env.routes {
+			add(gw.API(), s.everywhere())
+		}
 	}
 	s.http = gw.Server(s.listener.Addr().String())
 	go func() { s.served <- s.http.Serve(gateway.Problems(s.listener)) }()

@@ -241,6 +241,9 @@ func TestComposedProcesses(t *testing.T) {
 			}
 		}
 	}
+	// One that only relays stands by, and is ready all the same.
+	relay := start("ordering", []string{"relay", "ordering", "payment"})
+	relay.until("the relay is ready", relay.isReady, func() any { return relay.text("/readyz") })
 	gateway := start("gateway", upstreams)
 	gateway.until("the gateway is ready", gateway.isReady, func() any { return gateway.text("/readyz") })
 	if status, answer := gateway.call(http.MethodPost, "/v1/inventory/tea/receipts", `{"quantity": 100}`); status != http.StatusCreated {
