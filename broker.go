@@ -115,7 +115,7 @@ type Delivery struct {
 
 // RelayRequest is what a subscriber asks of the relay of a log: to send what
 // belongs to a lane epoch from its beginning on, or, with Again, what belongs
-// to one lane of it and lies behind After.
+// to one lane of it and lies behind After; of one that is Retired, nothing more.
 type RelayRequest struct {
 	Epoch LaneEpoch `json:"epoch"`
 	Again bool      `json:"again,omitempty"`

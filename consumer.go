@@ -28,7 +28,8 @@ type consumer struct {
 	known   int       // lane epochs when it was opened
 	looked  time.Time // when it last looked for new ones
 	aside   *aside
-	former  []Queue // of lane counts that are over; see tidy
+	former  []Queue         // of lane counts that are over; see tidy
+	retired []*retiredError // whose relays have to know; see tidy
 }
 
 func (c *consumer) step(ctx context.Context) (bool, error) {
@@ -312,7 +313,7 @@ func (c *consumer) open(ctx context.Context) error {
 	if err := c.loadAside(ctx); err != nil {
 		return err
 	}
-	c.leaveFormer(&plan)
+	c.leaveFormer(ctx, &plan)
 	c.opened = true
 	c.n.signalProgress()
 	return nil

@@ -7,15 +7,16 @@ import (
 
 // leaveFormer gives up the queues of lane counts that are over in every log, and
 // leaves it to lane 0 to remove them.
-func (c *consumer) leaveFormer(p *plan) {
+func (c *consumer) leaveFormer(ctx context.Context, p *plan) {
 	if c.n.rt.wire == nil {
 		return
 	}
 	c.n.rt.wire.release(func(q Queue) bool {
-		return q.Subscriber == c.n.svc.name && q.K%len(c.n.consumers) == c.k && q.Lanes != p.lanes
+		return q.Subscriber == c.n.svc.name && q.K%len(c.n.consumers) == c.k && (q.Lanes != p.lanes || len(p.logs) == 0)
 	})
 	if c.k == 0 {
-		c.former = p.former(c.n.svc.name)
+		c.former, c.retired = p.former(c.n.svc.name), p.retired
+		c.tellRetired(ctx)
 	}
 }
 
@@ -29,6 +30,11 @@ func (p *plan) former(subscriber string) (queues []Queue) {
 			} else {
 				needed = append(needed, e.Lanes)
 			}
+		}
+	}
+	for _, r := range p.retired {
+		for _, e := range r.before {
+			over = append(over, e.Lanes)
 		}
 	}
 	slices.Sort(over)
@@ -49,6 +55,7 @@ func (p *plan) former(subscriber string) (queues []Queue) {
 // that has not heard yet, or a program from before that comes back for a moment,
 // makes a queue again; whoever has lane 0 next removes that.
 func (c *consumer) tidy(ctx context.Context) {
+	c.tellRetired(ctx)
 	c.former = slices.DeleteFunc(c.former, func(q Queue) bool {
 		gone, err := c.n.rt.cfg.Broker.Discard(ctx, q)
 		if err != nil {
@@ -56,4 +63,16 @@ func (c *consumer) tidy(ctx context.Context) {
 		}
 		return gone
 	})
+}
+
+// tellRetired tells the relays of logs from which the service was retired that
+// it wants nothing of them. They knew nothing of it otherwise: they would go on
+// sending, and keep their logs for it. It does so again and again, because a
+// relay may forget it.
+func (c *consumer) tellRetired(ctx context.Context) {
+	for _, r := range c.retired {
+		if err := c.n.rt.cfg.Broker.Ask(ctx, r.epoch.Log, RelayRequest{Epoch: r.epoch}); err != nil {
+			c.n.rt.log.Warn("a relay does not know that the subscriber was retired; trying again later", "service", c.n.svc.name, "log", r.epoch.Log, "error", err)
+		}
+	}
 }

@@ -243,7 +243,7 @@ func (n *node) epochs(ctx context.Context, log string) ([]LaneEpoch, error) {
 	same := last.Lanes == want.Lanes && slices.Equal(last.Types, want.Types)
 	switch {
 	case last.Retired:
-		return nil, &retiredError{last}
+		return nil, &retiredError{last, list[:len(list)-1]}
 	case joined > 0 && !same:
 		return nil, errNewerProgram
 	case joined > 0 && joined == len(list):

@@ -193,8 +193,9 @@ func (r *relay) try(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("relay %s: %w", r.store.Log(), err)
 		}
 	}
-	r.subs = slices.DeleteFunc(r.subs, func(s *subscription) bool { return s.Epochs[0].Retired })
-	r.ahead = r.ahead || moved
+	// Without subscribers nothing moves, and no part of the log is to be kept for us.
+	unwanted := len(r.subs) == 0 && r.progress.Cursor.Before(r.tail.end()) && r.rt.now().Sub(r.recorded) >= recordAfter
+	r.ahead = r.ahead || moved || unwanted
 	if r.ahead && r.rt.now().Sub(r.recorded) >= relayRecord {
 		if err := r.record(ctx); err != nil {
 			return false, err
@@ -213,6 +214,9 @@ func (r *relay) record(ctx context.Context) error {
 		return err
 	}
 	p := Progress{Lane: r.lane(), N: r.progress.N + 1, Cursor: r.progress.Cursor, Note: note}
+	if end := r.tail.end(); len(r.subs) == 0 && p.Cursor.Before(end) {
+		p.Cursor = end
+	}
 	first := true
 	for _, s := range r.subs {
 		for _, done := range s.Done {
@@ -242,13 +246,18 @@ func (r *relay) answer(ctx context.Context) error {
 		at, found := slices.BinarySearchFunc(r.subs, q.Epoch.Subscriber, func(s *subscription, name string) int {
 			return strings.Compare(s.Subscriber, name)
 		})
+		if q.Epoch.Retired {
+			// Even of what it is behind with it wants nothing any more.
+			if found && q.Epoch.N > r.subs[at].Epochs[len(r.subs[at].Epochs)-1].N {
+				r.rt.log.Info("a subscriber was retired; nothing is sent to it any more", "log", r.store.Log(), "subscriber", q.Epoch.Subscriber)
+				r.subs, r.ahead = slices.Delete(r.subs, at, at+1), true
+			}
+			continue
+		}
 		// Queues are there since the relay opened, or were lost with what they held:
 		// somebody misses that and asks again.
 		declare := !found || q.Again || q.Epoch.N > r.subs[at].Epochs[len(r.subs[at].Epochs)-1].N
 		if !found {
-			if q.Epoch.Retired {
-				continue
-			}
 			s := &subscription{Subscriber: q.Epoch.Subscriber, Epochs: []LaneEpoch{q.Epoch}, At: q.Epoch.From}
 			s.begin()
 			r.subs = slices.Insert(r.subs, at, s)

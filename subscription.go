@@ -201,7 +201,10 @@ func commit(ctx context.Context, s Store, c Changes) error {
 }
 
 // retiredError stops the lanes of a subscriber that was retired.
-type retiredError struct{ epoch LaneEpoch }
+type retiredError struct {
+	epoch  LaneEpoch
+	before []LaneEpoch
+}
 
 func (e *retiredError) Error() string {
 	by := ""
