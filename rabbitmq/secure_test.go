@@ -36,6 +36,8 @@ func TestSecure(t *testing.T) {
 
 	t.Run("with certificates", func(t *testing.T) {
 		b := open(t, rabbitmq.Config{URLs: []string{"amqps://guest:guest@" + secure + "/" + full(certs)}, Prefix: courantetest.RabbitMQPrefix()})
+		// The server answers on its plain port before it listens on this one.
+		eventually(t, "listening for TLS", func() error { return b.Check(t.Context()) })
 		flowsThrough(t, b)
 	})
 	for _, tt := range []struct{ name, url, fix string }{
