@@ -283,6 +283,22 @@ func TestOperatorMendsWhatIsSetAside(t *testing.T) {
 	c.says(ExitFailed, fmt.Sprintf("deadletter requeue ward/%d", hopeless[0].ID), "it was discarded on")
 	c.says(ExitFailed, fmt.Sprintf("deadletter discard ward/%d --reason again", hopeless[0].ID), "it was discarded on")
 	c.says(ExitOK, "audit", "deadletter requeue", "deadletter discard", "Ann (", "reason=hopeless", "done")
+
+	later := time.Now().Add(25 * time.Hour)
+	for _, keep := range []time.Duration{0, 26 * time.Hour} {
+		if err := (upkeep{KeepParked: keep}).run(t.Context(), c.store("ward"), later); err != nil {
+			t.Fatal(err)
+		}
+		c.says(ExitOK, "deadletter list --all", "hopeless")
+	}
+	if err := (upkeep{KeepParked: 24 * time.Hour}).run(t.Context(), c.store("ward"), later); err != nil {
+		t.Fatal(err)
+	}
+	if out, _, _ := c.call("deadletter", "list", "--all"); strings.Contains(out, "hopeless") {
+		t.Errorf("what was discarded a day ago is still there: %s", out)
+	}
+	c.says(ExitOK, "audit", "reason=hopeless")
+	c.says(ExitUsage, "up --keep-parked 5m", "1h is the least")
 }
 
 func TestRequeueWithoutAProgram(t *testing.T) {

@@ -41,7 +41,7 @@ type role struct {
 	ownDatabase   bool     // the other services' logs are in other databases
 	wires         wires
 	caching       caching
-	parts         parts
+	upkeep        upkeep
 }
 
 type serveCommand struct {
@@ -52,7 +52,7 @@ type serveCommand struct {
 	Own         kong.Plugins `embed:""` // flags of the program's own
 	wires
 	caching
-	parts
+	upkeep
 }
 
 // Help teaches by example.
@@ -74,7 +74,7 @@ func (c *serveCommand) Run(ctx context.Context, p *Program) error {
 		return UsageError{fmt.Errorf("--own-database needs --rabbitmq: nothing else brings the events of services in other databases")}
 	}
 	return p.runSystem(ctx, &role{
-		listen: c.Listen, debug: c.Debug, services: c.Contexts, shared: true, ownDatabase: c.OwnDatabase, wires: c.wires, caching: c.caching, parts: c.parts,
+		listen: c.Listen, debug: c.Debug, services: c.Contexts, shared: true, ownDatabase: c.OwnDatabase, wires: c.wires, caching: c.caching, upkeep: c.upkeep,
 	})
 }
 

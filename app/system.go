@@ -39,7 +39,6 @@ type system struct {
 	mounts   []courante.Mount   // of the services that run here
 	foreign  []courante.Foreign // those that run elsewhere
 	relays   []courante.Store   // logs to relay, if it is not those of the mounts
-	parts    postgres.PartPolicy
 	runtime  *running
 	http     *http.Server
 	debugger *debugging // nil: not asked for
@@ -57,7 +56,7 @@ type running struct {
 // startSystem starts everything and returns when it answers requests. What was
 // started is stopped again when something fails.
 func startSystem(ctx context.Context, p *Program, r *role) (_ *system, err error) {
-	s := &system{p: p, role: r, parts: r.parts.policy(), served: make(chan error, 1)}
+	s := &system{p: p, role: r, served: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stopQuietly(context.WithoutCancel(ctx)))
@@ -268,8 +267,7 @@ func (s *system) awaitRuntime(ctx context.Context) error {
 	}
 }
 
-// maintain makes and drops partitions in time, and closes and seals the parts of
-// the logs; see postgres.Store.Maintain and MaintainParts.
+// maintain keeps the stores up; see upkeep.
 func (s *system) maintain(ctx context.Context) {
 	every := time.NewTicker(5 * time.Minute)
 	defer every.Stop()
@@ -279,8 +277,7 @@ func (s *system) maintain(ctx context.Context) {
 			return
 		case now := <-every.C:
 			for _, m := range s.mounts {
-				store := m.Store.(*postgres.Store)
-				if err := errors.Join(store.Maintain(ctx, now), store.MaintainParts(ctx, now, s.parts)); err != nil && ctx.Err() == nil {
+				if err := s.role.upkeep.run(ctx, m.Store.(*postgres.Store), now); err != nil && ctx.Err() == nil {
 					s.p.Log.Warn("maintenance failed; it is tried again", "log", m.Store.Log(), "error", err)
 				}
 			}

@@ -17,7 +17,7 @@ type upCommand struct {
 	Own    kong.Plugins `embed:""` // flags of the program's own
 	wires
 	caching
-	parts
+	upkeep
 }
 
 // Help teaches by example.
@@ -46,12 +46,12 @@ type Ready struct {
 
 // Run runs the system until ctx ends.
 func (c *upCommand) Run(ctx context.Context, p *Program) error {
-	return p.runSystem(ctx, &role{listen: c.Listen, debug: c.Debug, wires: c.wires, caching: c.caching, parts: c.parts})
+	return p.runSystem(ctx, &role{listen: c.Listen, debug: c.Debug, wires: c.wires, caching: c.caching, upkeep: c.upkeep})
 }
 
 // runSystem runs what the role says until ctx ends.
 func (p *Program) runSystem(ctx context.Context, r *role) error {
-	if err := errors.Join(p.checkOwn(), r.parts.check()); err != nil {
+	if err := errors.Join(p.checkOwn(), r.upkeep.check()); err != nil {
 		return err
 	}
 	s, err := startSystem(ctx, p, r)

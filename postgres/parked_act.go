@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -68,6 +69,23 @@ func (s *Store) Discard(ctx context.Context, ids []int64, reason string, op Oper
 		return map[string]any{"messages": discarded, "reason": clean(reason)}, nil
 	})
 	return discarded, translate(fmt.Sprintf("discard %d messages of %s", len(ids), s.name), err)
+}
+
+// ForgetParked deletes the messages that were handled or discarded before then,
+// and returns how many. What an operator did to them stays on record; see
+// [Database.Operations]. It waits for nobody: a message that somebody else
+// deletes at this moment is left to them.
+func (s *Store) ForgetParked(ctx context.Context, before time.Time) (int64, error) {
+	const most = 1000 // in one statement, so that nobody's commit waits behind it
+	for forgotten := int64(0); ; {
+		done, err := s.db.pool.Exec(ctx, s.sql(`
+			delete from {schema}.parked where id in (
+				select id from {schema}.parked where resolved < $1 order by resolved limit $2 for update skip locked
+			)`), before, most)
+		if forgotten += done.RowsAffected(); err != nil || done.RowsAffected() < most {
+			return forgotten, translate("forget resolved messages of "+s.name, err)
+		}
+	}
 }
 
 // act changes parked messages in one transaction with its record and with what

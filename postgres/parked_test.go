@@ -203,3 +203,35 @@ func TestParkedGroups(t *testing.T) {
 		t.Errorf("groups %+v (error %v), want one of a key that can go on, with 2 messages", groups, err)
 	}
 }
+
+// TestForgetParked: what was resolved long ago goes, however much it is and
+// whoever else is at it; what still waits stays, however old.
+func TestForgetParked(t *testing.T) {
+	t.Parallel()
+	_, s := openConfig(t, NewTestConfig(t))
+	ctx := t.Context()
+	const many = 2500
+	park(t, s, "a", slices.Repeat([]string{"x"}, many)...)
+	park(t, s, "b", "y")
+	conn := testConn(t)
+	mustExec(t, conn, s, `update {schema}.parked set at = now() - interval '200 days', first_failed = at, last_failed = at`)
+	mustExec(t, conn, s, `update {schema}.parked set resolved = now() - interval '91 days', discarded = case id % 2 when 0 then 'why' end where key = 'a' and id > 2`)
+	mustExec(t, conn, s, `update {schema}.parked set resolved = now() - interval '89 days' where id = 2`)
+	mustExec(t, conn, s, `begin; select from {schema}.parked where id = 10 for update`) // another process
+	forget := func(want int64) {
+		t.Helper()
+		if n, err := s.ForgetParked(ctx, time.Now().AddDate(0, 0, -90)); err != nil || n != want {
+			t.Fatalf("%d messages are forgotten (error %v), want %d", n, err, want)
+		}
+	}
+	forget(many - 3)
+	mustExec(t, conn, s, "commit")
+	forget(1)
+	forget(0)
+	if list, err := s.Parked(ctx, s.name, courante.ParkedQuery{}); err != nil || len(list) != 2 {
+		t.Errorf("%d messages wait (error %v), want 2", len(list), err)
+	}
+	if list, err := s.ParkedMessages(ctx, ParkedFilter{IDs: []int64{2}}); err != nil || len(list) != 1 {
+		t.Errorf("what was handled 89 days ago is not found: %v, %v", list, err)
+	}
+}

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,20 +11,34 @@ import (
 	"github.com/courante-dev/courante/postgres"
 )
 
-// parts are the settings by which the logs are divided.
-type parts struct {
+// upkeep are the settings by which the logs are divided, and what is over goes.
+type upkeep struct {
 	PartSize byteSize      `default:"32GB" placeholder:"SIZE" env:"COURANTE_PART_SIZE" help:"Size from which on the open part of a log is closed, by default ${default}; 0 for never (${env})."`
 	PartAge  time.Duration `default:"720h" env:"COURANTE_PART_AGE" help:"Age at which it is closed, if it has events; 0 for never (${env})."`
+
+	KeepParked time.Duration `default:"2160h" env:"COURANTE_KEEP_PARKED" help:"How long messages that were set aside are kept after they were handled or discarded; 0 for ever (${env})."`
 }
 
-// policy are the settings for the stores.
-func (p parts) policy() postgres.PartPolicy {
-	return postgres.PartPolicy{Size: int64(p.PartSize), Age: p.PartAge}
+// run makes and drops partitions in time, closes and seals the parts of the
+// log, and forgets what was set aside and resolved long ago.
+func (u upkeep) run(ctx context.Context, s *postgres.Store, now time.Time) error {
+	errs := []error{
+		s.Maintain(ctx, now),
+		s.MaintainParts(ctx, now, postgres.PartPolicy{Size: int64(u.PartSize), Age: u.PartAge}),
+	}
+	if u.KeepParked > 0 {
+		_, err := s.ForgetParked(ctx, now.Add(-u.KeepParked))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
-func (p parts) check() error {
-	if p.PartAge < 0 {
-		return UsageError{fmt.Errorf("--part-age %s: an age cannot be negative; 0 is for never", p.PartAge)}
+func (u upkeep) check() error {
+	if u.PartAge < 0 {
+		return UsageError{fmt.Errorf("--part-age %s: an age cannot be negative; 0 is for never", u.PartAge)}
+	}
+	if u.KeepParked != 0 && u.KeepParked < time.Hour {
+		return UsageError{fmt.Errorf("--keep-parked %s: whoever requeued a message looks for it within the hour; 1h is the least, 0 is for ever", u.KeepParked)}
 	}
 	return nil
 }
