@@ -39,7 +39,8 @@ const (
 // meanwhile kills the program and its PostgreSQL again and again. In the end
 // every record is accounted for, every order has ended, and the audit finds
 // nothing. With -courante.kills 20 or more it goes on until every step that
-// there was has been hit.
+// there was has been hit. Whoever rebuilds the list of orders meanwhile is killed
+// too, and the next one goes on.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -82,9 +83,15 @@ func TestKilled(t *testing.T) {
 	var missed []string // steps that there were before the last kill, and that none has hit
 	for n := 0; n < len(victims) || thorough && n < most && len(missed) > 0; n++ {
 		awaitOrders(p, killedWith)
+		rebuild := command(t, dir, nil, "projection", "rebuild", "ordering", "order_list")
+		if err := rebuild.Start(); err != nil {
+			t.Fatal(err)
+		}
 		// Chance decides in the middle of what it is hit.
-		<-time.After(time.Duration(rnd.IntN(150)) * time.Millisecond)
+		<-time.After(time.Duration(rnd.IntN(300)) * time.Millisecond)
 		moments = append(moments, time.Now())
+		rebuild.Process.Kill()
+		_ = rebuild.Wait() // it was killed, or was quicker
 		if n >= len(victims) || victims[n] == "program" {
 			p.signal(syscall.SIGKILL)
 			p.end()
@@ -123,6 +130,9 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	checkSchemas(t, p)
+	if out, said, code := p.run("projection", "rebuild", "ordering", "order_list", "--json"); code != app.ExitOK || !strings.Contains(out, `"same":true,"live":true`) {
+		t.Errorf("the rebuild of the list ended with %d:\n%s\n%s", code, out, said)
+	}
 	hits := whatWasHit(t, p, moments)
 	t.Logf("%d kills", len(moments))
 	for _, step := range slices.Sorted(maps.Keys(hits.steps)) {
