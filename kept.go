@@ -6,11 +6,13 @@ import (
 )
 
 // Known names the last event that a caller has of a stream: its version, and
-// the epoch in which it was committed. After a restore another event may have
-// the version, and then its epoch is another one.
+// the transaction that committed it. After a restore another event may have the
+// version, and then its transaction is another one, even where nobody began a
+// new epoch.
 type Known struct {
 	Version int64
 	Epoch   int32
+	Xid     uint64
 }
 
 // kept are folded states of a service that its units have come by, so that the
@@ -45,7 +47,7 @@ func (k *kept) of(keys []Key) (found map[Key]State, known map[Key]Known) {
 		if found == nil {
 			found, known = make(map[Key]State, len(keys)), make(map[Key]Known, len(keys))
 		}
-		found[key], known[key] = st, Known{st.Version, st.epoch}
+		found[key], known[key] = st, Known{st.Version, st.epoch, st.xid}
 	}
 	return found, known
 }
@@ -74,7 +76,7 @@ func (k *kept) keep(b *batch, r Receipt) {
 		st.tail = slices.Concat(st.tail, st.Events) // Open has them in it
 		st.Events, st.Data = nil, nil
 		if len(bx.emitted) > 0 {
-			st.epoch = r.Token.Epoch
+			st.epoch, st.xid = r.Token.Epoch, r.Token.Xid
 		}
 		have, ok := k.young[key]
 		if st.epoch == 0 || ok && have.epoch == st.epoch && have.Version > st.Version {
@@ -90,14 +92,14 @@ func complete(states []State, from map[Key]State) {
 	for i := range states {
 		st := &states[i]
 		if n := len(st.Events); n > 0 {
-			st.epoch = st.Events[n-1].Epoch
+			st.epoch, st.xid = st.Events[n-1].Epoch, st.Events[n-1].Xid
 		}
 		if !st.After {
 			continue
 		}
 		have := from[st.Key]
 		if len(st.Events) > 0 {
-			have.Version, have.epoch, have.Events = st.Version, st.epoch, st.Events
+			have.Version, have.epoch, have.xid, have.Events = st.Version, st.epoch, st.xid, st.Events
 		}
 		*st = have
 	}
@@ -108,4 +110,5 @@ type memo struct {
 	whole any     // *S, which nobody changes; nil if it was not folded, or cannot be copied
 	tail  []Event // that come after it; State.Open has them in it, unlike State.Events
 	epoch int32   // of the last event, 0 if it is not known
+	xid   uint64  // of the last event, with epoch
 }

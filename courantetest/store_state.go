@@ -54,27 +54,29 @@ var stateCases = []storeCase{{
 		t.mustAppend("order:1", 0, notes(4)...)
 		t.mustCommit(courante.Changes{Snapshots: []courante.State{{Key: sourced, Version: 2, Row: 2, Data: json.RawMessage(`"two"`)}}})
 		var epoch int32
-		for e, err := range t.Store.ReadStream(t.Context(), "order:1", 3) {
+		xids := map[int64]uint64{}
+		for e, err := range t.Store.ReadStream(t.Context(), "order:1", 0) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			epoch = e.Epoch
+			epoch, xids[e.Version] = e.Epoch, e.Xid
 		}
 		for _, c := range []struct {
 			known courante.Known
 			after bool
 			first int64 // version of the first event that comes
 		}{
-			{courante.Known{Version: 1, Epoch: epoch}, true, 2},
-			{courante.Known{Version: 3, Epoch: epoch}, true, 4},
-			{courante.Known{Version: 4, Epoch: epoch}, true, 5},
-			{courante.Known{Version: 4, Epoch: epoch + 1}, false, 3},
-			{courante.Known{Version: 5, Epoch: epoch}, false, 3},
+			{courante.Known{Version: 1, Epoch: epoch, Xid: xids[1]}, true, 2},
+			{courante.Known{Version: 3, Epoch: epoch, Xid: xids[3]}, true, 4},
+			{courante.Known{Version: 4, Epoch: epoch, Xid: xids[4]}, true, 5},
+			{courante.Known{Version: 4, Epoch: epoch, Xid: xids[4] + 1}, false, 3},
+			{courante.Known{Version: 4, Epoch: epoch + 1, Xid: xids[4]}, false, 3},
+			{courante.Known{Version: 5, Epoch: epoch, Xid: xids[4]}, false, 3},
 			{courante.Known{}, false, 3},
 		} {
 			u := t.begin(t.Store)
 			never := courante.Key{Category: "order", ID: "never", Sourced: true}
-			states, err := u.Load(t.Context(), []courante.Key{never, sourced, stored}, map[courante.Key]courante.Known{sourced: c.known, never: {Version: 1, Epoch: epoch}})
+			states, err := u.Load(t.Context(), []courante.Key{never, sourced, stored}, map[courante.Key]courante.Known{sourced: c.known, never: {Version: 1, Epoch: epoch, Xid: xids[1]}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -90,7 +90,10 @@ func (l *log) state(k courante.Key) courante.State {
 // the stream has that event.
 func (l *log) begin(st *courante.State, known courante.Known) {
 	s := l.streams[st.Stream()]
-	if s == nil || known.Version < 1 || known.Version > int64(len(s.events)) || s.events[known.Version-1].Epoch != known.Epoch {
+	if s == nil || known.Version < 1 || known.Version > int64(len(s.events)) {
+		return
+	}
+	if e := &s.events[known.Version-1]; e.Epoch != known.Epoch || e.Xid != known.Xid {
 		return
 	}
 	*st = courante.State{Key: st.Key, Version: st.Version, Events: l.after(st.Stream(), known.Version), After: true}

@@ -196,9 +196,10 @@ func (s *scanner) sourced(v [][]byte, state *courante.State) error {
 // after reads a row of readAfter. The first of a stream is the one that is
 // known, if it is there.
 func (s *scanner) after(v [][]byte, state *courante.State, known courante.Known) error {
-	version, epoch := int64(binary.BigEndian.Uint64(v[2])), int32(binary.BigEndian.Uint32(v[5]))
+	version := int64(binary.BigEndian.Uint64(v[2]))
 	if version == known.Version {
-		state.After = epoch == known.Epoch
+		xid, epoch := binary.BigEndian.Uint64(v[1]), int32(binary.BigEndian.Uint32(v[5]))
+		state.After = epoch == known.Epoch && xid == known.Xid
 		if state.After {
 			state.Version = version
 		}
