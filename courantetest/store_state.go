@@ -97,6 +97,15 @@ var stateCases = []storeCase{{
 			}
 			u.Rollback(t.Context())
 		}
+		// Who commits an event knows it by the token, without having read it.
+		token := t.mustCommit(courante.Changes{Events: []courante.Event{noteAt("order:1", 5)}}).Token
+		states, err := t.begin(t.Store).Load(t.Context(), []courante.Key{sourced}, map[courante.Key]courante.Known{sourced: {Version: 5, Epoch: token.Epoch, Xid: token.Xid}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := states[0]; !got.After || got.Version != 5 || len(got.Events) != 0 {
+			t.Errorf("of what was committed came after %v, version %d and %d events, want only that it is known", got.After, got.Version, len(got.Events))
+		}
 	},
 }, {
 	"a sourced state is its baseline and the events after it",
