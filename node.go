@@ -189,7 +189,7 @@ type worker struct {
 }
 
 const (
-	commandWorkers = 3    // one decides while others wait for their commits
+	commandWorkers = 2    // one decides while the other waits for its commit; a third made units smaller, see docs/benchmarks.md
 	commandBatch   = 256  // more saves nothing, see facts on group size in docs/benchmarks.md
 	commandQueued  = 8192 // beyond it a caller would wait for seconds; it is told at once instead
 )

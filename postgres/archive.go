@@ -21,7 +21,7 @@ import (
 func archivedVersion(stream string) string {
 	return `(select greatest(
 			(select max(t.version) from {schema}.snapshot t where t.stream = ` + stream + `),
-			(select t.version from {schema}.state t where t.stream = ` + stream + ` and t.version > 0))
+			(select nullif(t.version, 0) from {schema}.state t where t.stream = ` + stream + ` order by t.chapter desc limit 1))
 		where exists (select from {schema}.part where detached is not null))`
 }
 

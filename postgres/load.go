@@ -14,15 +14,25 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// lockStates locks the stored rows in the order of their streams, so that two
-// units that want the same rows do not wait for each other; it returns them as
-// they are once the locks are held. readStates is the same without locks.
-const (
-	readStates = `
-	select stream, row_version, version, data, open
-	from {schema}.state where stream = any($1) order by stream`
-	lockStates = readStates + ` for update`
+// lockStates locks the stored rows in the order of the streams it is given, so
+// that two units that want the same rows do not wait for each other; it returns
+// them as they are once the locks are held. readStates is the same without
+// locks. A stream has one row, and behind it the versions that it had and that
+// are not cleaned up yet: from the end of the index the first is the right one.
+var (
+	readStates = statesOf("")
+	lockStates = statesOf(" for update")
 )
+
+func statesOf(lock string) string {
+	return `
+	select s.*
+	from unnest($1::text[]) k(stream)
+	cross join lateral (
+		select stream, row_version, version, data, open from {schema}.state s
+		where s.stream = k.stream order by s.chapter desc limit 1` + lock + `
+	) s`
+}
 
 // readSourced returns of each stream the latest snapshot, as a row with
 // baseline = 1, and the events after it. It is one statement because two would
@@ -120,7 +130,7 @@ func (f *found) load(p *pipeline, stored string) {
 	if len(f.rows) > 0 && !f.begun {
 		p.query(f.store.sql(stored), func(v [][]byte) error {
 			return scanState(v, f.rows[string(v[0])])
-		}, textArray(slices.Collect(maps.Keys(f.rows))))
+		}, textArray(slices.Sorted(maps.Keys(f.rows))))
 	}
 	f.begun = true
 	scan := scanner{log: f.store.name}

@@ -219,3 +219,74 @@ func TestReaderOfOldPartitions(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestStoredStateStaysFlat writes a stored state a thousand times while
+// somebody's transaction is open, which keeps PostgreSQL from cleaning up: what
+// it costs to load and to write it at the end must be what it cost at the
+// beginning. It is counted in pages, which a busy machine does not change.
+func TestStoredStateStaysFlat(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	foreign, conn := testConn(t), testConn(t)
+	must(t, foreign, "begin", "select pg_current_xact_id()")
+	hot := courante.Key{Category: "stock", ID: "hot"}
+	var row int64
+	write := func(times int) {
+		for range times {
+			if err := commit(t, s, courante.Changes{States: []courante.State{{Key: hot, Row: row, Data: json.RawMessage(`{"left": 3}`)}}}); err != nil {
+				t.Fatal(err)
+			}
+			row++
+		}
+	}
+	// cost is the pages that loading the state and writing it touch, in a
+	// transaction that leaves nothing.
+	cost := func() (load, update int) {
+		t.Helper()
+		must(t, conn, "begin")
+		load = pagesOf(t, conn.QueryRow(t.Context(), "explain (analyze, buffers, format json) "+s.sql(lockStates), []string{hot.Stream()}))
+		update = pagesOf(t, conn.QueryRow(t.Context(), "explain (analyze, buffers, format json) "+s.sql(updateStates),
+			[]int64{row}, []int64{0}, []string{hot.Stream()}, []string{`1`}, []*string{nil}, 1))
+		must(t, conn, "rollback")
+		return load, update
+	}
+	write(20)
+	cost() // the catalogue's pages are read once
+	load, update := cost()
+	write(1000)
+	lateLoad, lateUpdate := cost()
+	t.Logf("pages touched after 20 writes and after 1,020: a load %d, %d; an update %d, %d", load, lateLoad, update, lateUpdate)
+	if lateLoad > load+20 {
+		t.Errorf("a load touches %d pages after a thousand writes, %d at the start", lateLoad, load)
+	}
+	if lateUpdate > update+20 {
+		t.Errorf("an update touches %d pages after a thousand writes, %d at the start", lateUpdate, update)
+	}
+}
+
+// TestStoredStateIsMadeOnce has a unit find no row, and two others make it and
+// write it before the first does: it must not make a second one, although no
+// row has the version any more that it wants to give it.
+func TestStoredStateIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	_, s := openTest(t)
+	key := courante.Key{Category: "stock", ID: "new"}
+	late := mustBegin(t, s)
+	if _, err := late.Load(t.Context(), []courante.Key{key}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for row := range int64(40) {
+		if err := commit(t, s, courante.Changes{States: []courante.State{{Key: key, Row: row, Data: json.RawMessage(`"theirs"`)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := late.Commit(t.Context(), courante.Changes{States: []courante.State{{Key: key, Data: json.RawMessage(`"late"`)}}})
+	var conflict *courante.ConflictError
+	if !errors.As(err, &conflict) || !slices.Equal(conflict.Streams, []string{"stock:new"}) {
+		t.Errorf("error %v, want a conflict on stock:new", err)
+	}
+	states, err := s.Read(t.Context(), []courante.Key{key})
+	if err != nil || states[0].Row != 40 || string(states[0].Data) != `"theirs"` {
+		t.Errorf("the state is %+v, %v; want row 40 of theirs", states, err)
+	}
+}

@@ -243,7 +243,9 @@ func (s *Store) eventsOfUnit(part int32) string {
 
 const (
 	insertStates = `
-	with w as (
+	with k as (
+		insert into {schema}.stored (stream) select unnest($3::text[])
+	), w as (
 		insert into {schema}.state (row_version, version, stream, data, open)
 		select 1, a.version, a.stream, a.data, a.open
 		from unnest($1::bigint[], $2::bigint[], $3::text[], $4::json[], $5::json[]) a(row_version, version, stream, data, open)
@@ -257,7 +259,7 @@ const (
 		update {schema}.state s
 		set row_version = a.row_version + 1, version = a.version, data = a.data, open = a.open
 		from unnest($1::bigint[], $2::bigint[], $3::text[], $4::json[], $5::json[]) a(row_version, version, stream, data, open)
-		where s.stream = a.stream and s.row_version = a.row_version
+		where s.stream = a.stream and s.chapter = a.row_version / 16 and s.row_version = a.row_version
 		returning 1
 	) select {schema}.expect('state', count(*), $6::bigint) from w`
 
@@ -322,7 +324,7 @@ var findConflicts = `
 	union
 	select a.stream
 	from unnest($3::text[], $4::bigint[]) a(stream, row_version)
-	where coalesce((select s.row_version from {schema}.state s where s.stream = a.stream), 0) <> a.row_version
+	where coalesce((select s.row_version from {schema}.state s where s.stream = a.stream order by s.chapter desc limit 1), 0) <> a.row_version
 	union
 	select a.key from unnest($5::text[]) a(key)
 	where exists (select from {schema}.reply r where r.key = a.key)

@@ -55,15 +55,27 @@ create table {schema}.sealed_tick (
     hashes bytea not null
 );
 
--- Stored states. fillfactor leaves room for heap-only updates: a stock row is
--- written again and again, and no index covers what changes.
+-- Stored states, one row each. A stock row is written again and again, and as
+-- long as anybody's transaction is open nothing that it was can be cleaned up.
+-- Who looks from the end of the index finds the last sixteen of its versions
+-- first; with the stream alone as its key, every access went through all of
+-- them. Within sixteen, updates stay heap-only, for which fillfactor leaves
+-- room.
 create table {schema}.state (
     row_version bigint not null,
     version bigint not null, -- of its stream: events emitted so far
-    stream  text collate "C" primary key,
+    chapter bigint not null generated always as (row_version / 16) stored,
+    stream  text collate "C" not null,
     data    json not null,
-    open    json
+    open    json,
+    primary key (stream, chapter)
 ) with (fillfactor = 70);
+
+-- The streams that have a stored state. That key does not keep a unit from
+-- making a row that two others have made and changed meanwhile; this one does.
+create table {schema}.stored (
+    stream text collate "C" primary key
+);
 
 -- Baselines of event-sourced states.
 create table {schema}.snapshot (
