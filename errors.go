@@ -37,10 +37,15 @@ var (
 // else since they were read. Nothing was written. Deciding again on fresh
 // state is the right answer.
 type ConflictError struct {
-	Streams []string // the streams that conflict, each once
+	// The streams that conflict, each once. None, if it is the part of the log
+	// that was closed before the unit could add to it.
+	Streams []string
 }
 
 func (e *ConflictError) Error() string {
+	if len(e.Streams) == 0 {
+		return "the open part of the log was closed just now"
+	}
 	return "version conflict on " + strings.Join(e.Streams, ", ")
 }
 

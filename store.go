@@ -95,8 +95,9 @@ type Unit interface {
 	Load(ctx context.Context, keys []Key, known map[Key]Known) ([]State, error)
 
 	// Commit writes the changes and ends the unit. On *ConflictError (it names
-	// every stream that conflicts), ErrFenced or any other error nothing was
-	// written, but for ErrUnknownOutcome, where nobody knows.
+	// every stream that conflicts, if it is one that does), ErrFenced or any
+	// other error nothing was written, but for ErrUnknownOutcome, where nobody
+	// knows.
 	Commit(ctx context.Context, c Changes) (Receipt, error)
 
 	// Rehearse does all that Commit does, and undoes it before anybody can see

@@ -170,7 +170,7 @@ func (u *unit) Commit(ctx context.Context, c courante.Changes) (courante.Receipt
 			// What was loaded has to be loaded and locked again, which only
 			// the caller can do.
 			if loaded {
-				return courante.Receipt{}, courante.Transient(fmt.Errorf("postgres: %s: the open part of the log was closed just now", doing))
+				return courante.Receipt{}, fmt.Errorf("postgres: %s: %w", doing, &courante.ConflictError{})
 			}
 			if _, rollback := u.conn.Exec(ctx, "rollback"); rollback != nil {
 				return courante.Receipt{}, translate(doing, rollback)
@@ -205,7 +205,10 @@ func (u *unit) Rehearse(ctx context.Context, c courante.Changes) error {
 	case errors.As(err, &projection):
 		return translate(doing, err)
 	case partClosed(err):
-		return courante.Transient(fmt.Errorf("postgres: %s: the open part of the log was closed just now", doing))
+		if err := u.store.refreshPart(ctx, u.store.db.log.pool); err != nil {
+			return err
+		}
+		return fmt.Errorf("postgres: %s: %w", doing, &courante.ConflictError{})
 	}
 	return u.explain(ctx, doing, w, err)
 }

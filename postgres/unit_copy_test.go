@@ -96,8 +96,9 @@ func TestUnitAsksForWhatOlderPartsMayHave(t *testing.T) {
 	if _, err := s.ClosePart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.Commit(t.Context(), change(1, 2)); !errors.Is(err, courante.ErrTransient) {
-		t.Errorf("commit to the part that was closed: %v, want a transient error", err)
+	var conflict *courante.ConflictError
+	if _, err := u.Commit(t.Context(), change(1, 2)); !errors.As(err, &conflict) || len(conflict.Streams) > 0 {
+		t.Errorf("commit to the part that was closed: %v, want a conflict on no stream", err)
 	}
 	u = loads(t, s, stored)
 	u.(*unit).part = 1 // as if the next one had been opened after the load

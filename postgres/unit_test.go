@@ -86,11 +86,26 @@ func TestUnitAndClosedPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := courante.Changes{Events: []courante.Event{eventAt("order:1", 2)}}
-	if _, err := u.Commit(t.Context(), c); !errors.Is(err, courante.ErrTransient) {
-		t.Errorf("a unit that has loaded: error %v, want a transient one", err)
+	_, err := u.Commit(t.Context(), c)
+	var conflict *courante.ConflictError
+	if !errors.As(err, &conflict) || len(conflict.Streams) > 0 {
+		t.Errorf("a unit that has loaded: error %v, want a conflict on no stream, so that it is decided again", err)
 	}
 	if err := commit(t, s, c); err != nil {
 		t.Errorf("the next unit: %v", err)
+	}
+	wantVersions(t, s, "order:1", 2)
+
+	// A rehearsal finds out too, and the next one does not find it again.
+	if _, err := other.ClosePart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c = courante.Changes{Events: []courante.Event{eventAt("order:1", 3)}}
+	if err := mustBegin(t, s).Rehearse(t.Context(), c); !errors.As(err, &conflict) || len(conflict.Streams) > 0 {
+		t.Errorf("a rehearsal: error %v, want a conflict on no stream", err)
+	}
+	if err := mustBegin(t, s).Rehearse(t.Context(), c); err != nil {
+		t.Errorf("the next rehearsal: %v", err)
 	}
 	wantVersions(t, s, "order:1", 2)
 }
