@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -245,10 +246,11 @@ func TestStoredStateStaysFlat(t *testing.T) {
 	foreign, conn := testConn(t), testConn(t)
 	must(t, foreign, "begin", "select pg_current_xact_id()")
 	hot := courante.Key{Category: "stock", ID: "hot"}
+	data, _ := json.Marshal(strings.Repeat("x", 500)) // a dozen rows fill a page
 	var row int64
 	write := func(times int) {
 		for range times {
-			if err := commit(t, s, courante.Changes{States: []courante.State{{Key: hot, Row: row, Data: json.RawMessage(`{"left": 3}`)}}}); err != nil {
+			if err := commit(t, s, courante.Changes{States: []courante.State{{Key: hot, Row: row, Data: data}}}); err != nil {
 				t.Fatal(err)
 			}
 			row++
