@@ -116,6 +116,8 @@ func (r *relay) next() time.Time {
 		return r.standby
 	case r.ahead:
 		sooner(r.recorded.Add(relayRecord))
+	case r.opened && r.unwanted():
+		sooner(r.recorded.Add(sharedRecordAfter))
 	}
 	for _, s := range r.subs {
 		switch {
@@ -126,6 +128,11 @@ func (r *relay) next() time.Time {
 		}
 	}
 	return at
+}
+
+// unwanted reports whether the log has grown and nobody wants anything of it.
+func (r *relay) unwanted() bool {
+	return len(r.subs) == 0 && r.progress.Cursor.Before(r.tail.end())
 }
 
 // close forgets everything; the next step reads it again.
@@ -193,9 +200,10 @@ func (r *relay) try(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("relay %s: %w", r.store.Log(), err)
 		}
 	}
-	// Without subscribers nothing moves, and no part of the log is to be kept for us.
-	unwanted := len(r.subs) == 0 && r.progress.Cursor.Before(r.tail.end()) && r.rt.now().Sub(r.recorded) >= recordAfter
-	r.ahead = r.ahead || moved || unwanted
+	// Without subscribers nothing moves. No part of the log is to be kept for us
+	// then, and nobody is to think that we are behind.
+	passed := r.unwanted() && r.rt.now().Sub(r.recorded) >= sharedRecordAfter
+	r.ahead = r.ahead || moved || passed
 	if r.ahead && r.rt.now().Sub(r.recorded) >= relayRecord {
 		if err := r.record(ctx); err != nil {
 			return false, err

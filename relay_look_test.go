@@ -1,6 +1,7 @@
 package courante_test
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -60,4 +61,26 @@ func TestQueuesStayShort(t *testing.T) {
 	}
 	hotel = w.start(t, "hotel", 1)
 	until(t, "the last one is handled", func() bool { return turned(fmt.Sprint("b", events-1)) })
+}
+
+// A relay whose log nobody wants anything of is not behind: it moves its place
+// on, also when the last event is past and nothing wakes it any more.
+func TestRelayWithoutSubscribersIsNotBehind(t *testing.T) {
+	t.Parallel()
+	onEachTown(t, memory.BrokerConfig{}, func(t *testing.T, w *town) {
+		desk := w.start(t, "desk", 1) // and no hotel
+		store := w.databases["desk"]().store("desk")
+		w.book(t, desk, "a", 50)
+		until(t, "the relay is at the end", func() bool {
+			head, err := store.Head(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := store.Progress(t.Context(), courante.Lane{Subscriber: "desk/relay", Log: "desk", Epoch: 1})
+			if err != nil && !errors.Is(err, courante.ErrNotFound) {
+				t.Fatal(err)
+			}
+			return head.Tick > 0 && p.Cursor == head
+		})
+	})
 }
