@@ -31,11 +31,12 @@ type chunk struct {
 }
 
 const (
-	// tailSize is how many events a tail keeps: about a second of a very busy
-	// log, some 10 MB.
-	tailSize = 12 << 10
+	// tailSize is how many events a tail keeps: what a very busy log gets in most
+	// of a second, some 4 MB. The collector lets as much garbage gather as lives,
+	// so each of them costs memory twice.
+	tailSize = 4 << 10
 	// tailRead is how many events one read asks for.
-	tailRead = 4 << 10
+	tailRead = 2 << 10
 )
 
 func newTail(rt *Runtime, s Store) *tail {
