@@ -13,16 +13,16 @@ import (
 	"github.com/courante-dev/courante/postgres"
 )
 
-// connectionFile is where up leaves, in its data folder, how to reach its
-// embedded server, for the commands that look at a running system. Only its
+// connectionFile is where up and fleet leave, in their data folder, how to reach
+// their embedded server, for the commands that look at a running system. Only its
 // owner may read it.
 const connectionFile = "courante.json"
 
 // Connection is how to reach a system that runs here.
 type Connection struct {
-	URL  string `json:"url"`  // of its database
-	HTTP string `json:"http"` // where the program answers
-	PID  int    `json:"pid"`  // of the program
+	URL  string   `json:"url"`  // of its database
+	HTTP []string `json:"http"` // where its programs answer
+	PID  int      `json:"pid"`  // of the one that began it
 }
 
 func makeDir(dir string) error {
@@ -32,7 +32,7 @@ func makeDir(dir string) error {
 	return nil
 }
 
-func writeConnection(dir, url, http string) error {
+func writeConnection(dir, url string, http ...string) error {
 	text, err := json.Marshal(Connection{URL: url, HTTP: http, PID: os.Getpid()})
 	if err != nil {
 		return err

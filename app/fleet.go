@@ -210,7 +210,11 @@ func (p *Program) StartFleet(ctx context.Context, c FleetConfig) (_ *Fleet, err 
 	for _, m := range f.processes {
 		f.watching.Go(func() { m.keep(running) })
 	}
-	return f, writeConnection(p.Globals.Data, url, f.URL())
+	var programs []string
+	for _, m := range f.processes {
+		programs = append(programs, m.URL())
+	}
+	return f, writeConnection(p.Globals.Data, url, programs...)
 }
 
 func (f *Fleet) startPostgres(ctx context.Context) (url string, err error) {

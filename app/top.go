@@ -15,7 +15,7 @@ import (
 
 type topCommand struct {
 	Once    bool     `help:"Print one frame and end."`
-	Program []string `placeholder:"URL" env:"COURANTE_PROGRAMS" help:"Where a program answers, such as http://10.0.0.7:8080; several times for several. By default the one of the data folder (${env})."`
+	Program []string `placeholder:"URL" env:"COURANTE_PROGRAMS" help:"Where a program answers, such as http://10.0.0.7:8080; several times for several. By default those of the data folder (${env})."`
 }
 
 // Help teaches by example.

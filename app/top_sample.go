@@ -57,7 +57,7 @@ func newSampler(p *Program, programs []string) (*sampler, error) {
 	if err == nil && p.Globals.PostgresURL == "" {
 		s.data = p.Globals.Data
 		if len(programs) == 0 {
-			s.programs = append(s.programs, conn.HTTP)
+			s.programs = conn.HTTP
 		}
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,6 +74,24 @@ func TestWarehouse(t *testing.T) {
 	}, func() any { return known })
 	onHand(87)
 
+	// Somebody who looks at the fleet sees what all its programs tell.
+	out, said, code := p.run("top", "--once", "--json")
+	var top app.Top
+	if err := json.Unmarshal([]byte(out), &top); code != app.ExitOK || err != nil {
+		t.Fatalf("top: code %d, %v: %s%s", code, err, out, said)
+	}
+	for _, program := range top.Programs {
+		if program.Error != "" {
+			t.Errorf("top: %s does not answer: %s", program.URL, program.Error)
+		}
+	}
+	if len(top.Programs) != 11 { // two of each service, and a gateway
+		t.Errorf("top asked %d programs, want 11", len(top.Programs))
+	}
+	if i := slices.IndexFunc(top.Sagas, func(s app.TopSaga) bool { return s.Saga == "order" }); i < 0 || top.Sagas[i].P50 <= 0 {
+		t.Errorf("top says nothing of the orders that were confirmed: %+v", top.Sagas)
+	}
+
 	conn, err := amqp.Dial(rabbit)
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +147,7 @@ func TestWarehouse(t *testing.T) {
 		}
 	}
 
-	out, said, code := p.run("events", "tail", "--from", "start", "--no-follow", "-n", "1000", "--json")
+	out, said, code = p.run("events", "tail", "--from", "start", "--no-follow", "-n", "1000", "--json")
 	if code != app.ExitOK {
 		t.Fatalf("events tail: %s", said)
 	}
