@@ -44,7 +44,11 @@ func TestSentinel(t *testing.T) {
 	load := startLoad(t, startNotes(t, db, config), startNotes(t, db, config))
 	load.used(t, "the start")
 	master.Kill()
-	load.open(t, "the master is gone")
+	_, heir, _ := net.SplitHostPort(replica.Address())
+	until(t, "the sentinel names another master", func() bool {
+		return strings.Contains(ask(t, sentinel, "sentinel get-master-addr-by-name cache"), heir)
+	})
+	load.more(t, 500)
 	load.used(t, "the master is gone")
 	if role := ask(t, replica, "auth s3cret\r\nrole"); strings.Contains(role, "slave") {
 		t.Errorf("the replica says %q, want that it is the master", role)
