@@ -130,7 +130,7 @@ func (d *Decision) emit(b *box, p Payload, notes []Note) (*Event, bool) {
 		d.fail(Park(fmt.Errorf("%s emits %s, which service %s does not declare; add it to Emits", d.step.Name, e.Type, d.batch.svc.name)))
 		return nil, false
 	}
-	d.declared("event", e.Type, d.step.emits)
+	d.declared("event", "Emits", e.Type, d.step.emits)
 	return d.add(b, e, notes), true
 }
 
@@ -138,6 +138,9 @@ func (d *Decision) emit(b *box, p Payload, notes []Note) (*Event, bool) {
 func (d *Decision) add(b *box, e Event, notes []Note) *Event {
 	e.Log, e.Stream, e.Version = d.log, b.Stream(), b.Version+1
 	e.Time, e.Correlation, e.Causation, e.Trace = d.now, d.correlation, d.causation, d.trace
+	if d.batch.svc.homes()[b.Category] != "" {
+		e.Correlation = b.ID
+	}
 	ends := d.closing != nil && d.closing.key == b.Key
 	if len(notes) > 0 || ends {
 		n := &Notes{}
@@ -166,9 +169,9 @@ func (d *Decision) add(b *box, e Event, notes []Note) *Event {
 
 // declared fails the decision for something its step did not announce: the
 // static check of the saga is only worth what the declarations are.
-func (d *Decision) declared(what, name string, names map[string]bool) {
+func (d *Decision) declared(what, field, name string, names map[string]bool) {
 	if !names[name] {
-		d.fail(Park(fmt.Errorf("step %q: %s %q is not declared in its outcomes", d.step.Name, what, name)))
+		d.fail(Park(fmt.Errorf("step %q: %s %q is not declared in its outcomes; add it to %s of the outcome in which that happens", d.step.Name, what, name, field)))
 	}
 }
 

@@ -58,6 +58,7 @@ func Sourced[S any](s *Service, category string, evolutions ...Evolution[S]) *En
 			s.problem("entity %s: two evolutions for %s", category, ev.typ)
 		}
 		e.evolve[ev.typ] = ev.apply
+		s.evolved[ev.typ] = append(s.evolved[ev.typ], category)
 	}
 	s.addCategory(category, true)
 	shape := e.shape()
@@ -215,7 +216,7 @@ type Note func(d *Decision, b *box, e *Event, n *Notes)
 // Set starts the deadline of that name on the stream, or moves it.
 func Set(name string, due time.Time) Note {
 	return func(d *Decision, _ *box, _ *Event, n *Notes) {
-		d.declared("deadline set", name, d.step.sets)
+		d.declared("deadline set", "Sets", name, d.step.sets)
 		n.Set = append(n.Set, Deadline{Name: name, Due: due.UTC().Truncate(time.Microsecond)})
 	}
 }
@@ -223,7 +224,7 @@ func Set(name string, due time.Time) Note {
 // Clear ends the deadline of that name, if it is open.
 func Clear(name string) Note {
 	return func(d *Decision, b *box, _ *Event, n *Notes) {
-		d.declared("deadline cleared", name, d.step.clears)
+		d.declared("deadline cleared", "Clears", name, d.step.clears)
 		if _, open := b.Open.Deadline(name); open {
 			n.Clear = append(n.Clear, name)
 		}

@@ -22,6 +22,8 @@ type Manifest struct {
 	Events  []EventType    `json:"events"`
 	Steps   []ManifestStep `json:"steps"`
 	Sagas   []Saga         `json:"sagas,omitempty"`
+
+	Evolved map[string][]string `json:"evolved,omitempty"` // categories of sourced states by the event types that change them
 }
 
 // ManifestStep is one step of a service.
@@ -36,11 +38,12 @@ type ManifestStep struct {
 	Outcomes      []Outcome `json:"outcomes,omitempty"`
 	Undoes        string    `json:"undoes,omitempty"`
 	Pivot         bool      `json:"pivot,omitempty"`
+	Repeats       bool      `json:"repeats,omitempty"`
 }
 
 // Manifest returns the declarations of the service as data.
 func (s *Service) Manifest() Manifest {
-	m := Manifest{Form: manifestForm, Service: s.name, Events: s.emitted, Steps: []ManifestStep{}, Sagas: s.sagas}
+	m := Manifest{Form: manifestForm, Service: s.name, Events: s.emitted, Steps: []ManifestStep{}, Sagas: s.sagas, Evolved: s.evolved}
 	if m.Events == nil {
 		m.Events = []EventType{}
 	}
@@ -48,7 +51,7 @@ func (s *Service) Manifest() Manifest {
 		d := st.describe("")
 		m.Steps = append(m.Steps, ManifestStep{
 			Name: d.Name, On: d.On, Trigger: d.Trigger, Schema: st.schema, UntilAnswered: d.Forever,
-			When: d.When, Unless: d.Unless, Outcomes: d.Outcomes, Undoes: d.Undoes, Pivot: d.Pivot,
+			When: d.When, Unless: d.Unless, Outcomes: d.Outcomes, Undoes: d.Undoes, Pivot: d.Pivot, Repeats: d.Repeats,
 		})
 	}
 	return m
@@ -80,7 +83,7 @@ func (m Manifest) Declared() (*Service, error) {
 		s.emitted = append(s.emitted, t)
 	}
 	for _, d := range m.Steps {
-		decl := Step{Name: d.Name, When: d.When, Unless: d.Unless, Outcomes: d.Outcomes, Undoes: d.Undoes, Pivot: d.Pivot}
+		decl := Step{Name: d.Name, When: d.When, Unless: d.Unless, Outcomes: d.Outcomes, Undoes: d.Undoes, Pivot: d.Pivot, Repeats: d.Repeats}
 		switch d.On {
 		case "event":
 			s.addStep(decl, trigger{event: d.Trigger}).schema = d.Schema
@@ -97,7 +100,7 @@ func (m Manifest) Declared() (*Service, error) {
 			s.problem("step %q is run by a %q, which this program does not know", d.Name, d.On)
 		}
 	}
-	s.sagas = m.Sagas
+	s.sagas, s.evolved = m.Sagas, m.Evolved
 	return s, errors.Join(s.problems...)
 }
 

@@ -34,3 +34,42 @@ type Saga struct {
 
 // Saga declares a saga. The service that owns its first and last events does.
 func (s *Service) Saga(saga Saga) { s.sagas = append(s.sagas, saga) }
+
+// findHomes returns the sagas by the category of states that they live on.
+func (s *Service) findHomes() map[string]string {
+	var shared []string
+	homes := map[string]string{}
+	for i := range s.sagas {
+		on := s.evolved[s.sagas[i].Starts]
+		if len(on) != 1 {
+			continue
+		}
+		if homes[on[0]] != "" || len(s.sagas[i].Keys) > 0 {
+			shared = append(shared, on[0])
+		}
+		homes[on[0]] = s.sagas[i].Name
+	}
+	for _, category := range shared {
+		delete(homes, category)
+	}
+	return homes
+}
+
+// livesOn is the saga that lives on the states to which events of the type
+// happen, "" if none does.
+func (g *SagaGraph) livesOn(typ string) string {
+	for _, s := range g.all {
+		if on := s.evolved[typ]; len(on) == 1 {
+			return s.homes()[on[0]]
+		}
+	}
+	return ""
+}
+
+// elsewhere is the other saga that lives there, "" if none does.
+func (g *SagaGraph) elsewhere(typ string) string {
+	if saga := g.livesOn(typ); saga != g.Name {
+		return saga
+	}
+	return ""
+}

@@ -50,6 +50,17 @@ func smallSaga() []*Service {
 	return []*Service{desk, hotel}
 }
 
+// welcomingSaga has, beside a saga, a step of its first service that nothing in
+// the saga brings about.
+func welcomingSaga() []*Service {
+	services := smallSaga()
+	desk, porter := services[0], declare("porter", "arrived")
+	porter.commanded(Step{Name: "greet", Outcomes: []Outcome{{Emits: ev("arrived")}}})
+	desk.events["shop.welcomed"] = EventType{Name: "shop.welcomed", Schema: 1, Need: Private}
+	desk.on("arrived", Step{Name: "welcome", Outcomes: []Outcome{{Emits: ev("welcomed")}}})
+	return append(services, porter)
+}
+
 // edit changes one step of a saga.
 func edit(services []*Service, name string, change func(*Step)) {
 	for _, s := range services {
@@ -80,6 +91,20 @@ func remove(services []*Service, name string) {
 		}
 	}
 	panic("no step " + name)
+}
+
+// What is declared to happen again and again is not warned of.
+func TestRepetitionCanBeMeant(t *testing.T) {
+	t.Parallel()
+	services := smallSaga()
+	edit(services, "give up", func(st *Step) {
+		st.Outcomes[0].Sets, st.Unless, st.Repeats = []string{"reply"}, ev("done"), true
+	})
+	for _, p := range checkOrder(t, services, 0).Problems {
+		if p.Rule == RuleOnce {
+			t.Errorf("unexpected %s", p)
+		}
+	}
 }
 
 // Each case breaks one declaration of a correct saga.
@@ -352,6 +377,22 @@ func TestEachFlawIsFound(t *testing.T) {
 			},
 			rule: RuleReachable,
 			text: []string{`inventory: step "issue stock" never acts`},
+		},
+		{
+			name: "an end that only a step outside the saga brings about",
+			saga: welcomingSaga,
+			flaw: func(s []*Service) { s[0].sagas[0].Completed = ev("done welcomed") },
+			rule: RuleReachable,
+			text: []string{`the end shop.welcomed is reached on no path: "welcome" of desk, which emits it, is left out because no step of the saga emits shop.arrived`},
+		},
+		{
+			name: "a step that waits for what is outside the saga",
+			saga: welcomingSaga,
+			flaw: func(s []*Service) {
+				edit(s, "finish", func(st *Step) { st.When = ev("welcomed") })
+			},
+			rule: RuleReachable,
+			text: []string{`desk: step "finish" never acts: its When wants shop.welcomed, which does not happen in this saga: "welcome" of desk`, `no step of the saga emits shop.arrived`},
 		},
 		{
 			name: "an outcome that never happens",

@@ -17,8 +17,9 @@ type SagaGraph struct {
 	Steps    []SagaStep `json:"steps"`    // service by service, in the order declared
 	Edges    []SagaEdge `json:"edges"`
 
-	all   []*Service // every service given, also those that take no part
-	nodes []*step    // as Steps
+	all   []*Service     // every service given, also those that take no part
+	nodes []*step        // as Steps
+	outer map[*step]bool // steps that something outside the saga sets off, and that act on what it lives on
 	index map[*step]int
 }
 
@@ -33,6 +34,7 @@ type SagaStep struct {
 	Outcomes []Outcome `json:"outcomes,omitempty"`
 	Undoes   string    `json:"undoes,omitempty"`
 	Pivot    bool      `json:"pivot,omitempty"`
+	Repeats  bool      `json:"repeats,omitempty"`
 	Starts   bool      `json:"starts,omitempty"` // it emits the event that begins the saga
 	Forever  bool      `json:"until_answered,omitempty"`
 }
@@ -49,7 +51,8 @@ type SagaEdge struct {
 // BuildSaga collects the saga of that name from the declarations of all
 // services: what reacts to its first event, what these steps emit, ask for and
 // set, what reacts to that, and so on. A command belongs to it if it emits one
-// of its events. A saga that nobody declares, or whose first event nobody
+// of its events; and so does a step of another saga that emits an event to the
+// states that this one lives on (see [Saga]). A saga that nobody declares, or whose first event nobody
 // emits, is an error; everything else is for [SagaGraph.Check] to say.
 func BuildSaga(services []*Service, name string) (*SagaGraph, error) {
 	names := map[string]bool{}
@@ -132,10 +135,24 @@ func buildSaga(services []*Service, owner *Service, saga Saga) (*SagaGraph, erro
 }
 
 // collect returns the steps that belong to the saga: the closure, over all
-// services, of what its first event brings about.
+// services, of what its first event brings about, and what acts on the states
+// that it lives on from outside.
 func (g *SagaGraph) collect() map[*step]bool {
-	part := map[*step]bool{}
-	events := map[string]bool{g.Starts: true}
+	part, events := map[*step]bool{}, map[string]bool{g.Starts: true}
+	g.outer = map[*step]bool{}
+	for g.follow(part, events); g.letIn(part, events); {
+		g.follow(part, events)
+	}
+	for st := range g.outer {
+		if g.belongs(st.service, st, part, events) {
+			delete(g.outer, st) // something that came in later sets it off
+		}
+	}
+	return part
+}
+
+// follow adds what follows from what is there.
+func (g *SagaGraph) follow(part map[*step]bool, events map[string]bool) {
 	for grown := true; grown; {
 		grown = false
 		for _, s := range g.all {
@@ -151,13 +168,33 @@ func (g *SagaGraph) collect() map[*step]bool {
 						continue
 					}
 					for _, typ := range o.Emits {
-						events[typ] = true
+						// So may a command that acts on several sagas.
+						if st.trigger.command == "" || g.elsewhere(typ) == "" {
+							events[typ] = true
+						}
 					}
 				}
 			}
 		}
 	}
-	return part
+}
+
+// letIn adds the steps that act on what the saga lives on and that nothing in it
+// sets off.
+func (g *SagaGraph) letIn(part map[*step]bool, events map[string]bool) (grown bool) {
+	for _, s := range g.all {
+		for _, st := range s.steps {
+			for typ := range st.emits {
+				if g.livesOn(typ) == g.Name && !part[st] {
+					part[st], g.outer[st], grown = true, true, true
+				}
+				if part[st] && g.outer[st] && g.livesOn(typ) == g.Name {
+					events[typ] = true
+				}
+			}
+		}
+	}
+	return grown
 }
 
 func (g *SagaGraph) belongs(s *Service, st *step, part map[*step]bool, events map[string]bool) bool {
@@ -201,7 +238,7 @@ func (st *step) describe(starts string) SagaStep {
 	kind, name := st.trigger.kindAndName()
 	return SagaStep{
 		Service: st.service.name, Name: st.Name, On: kind, Trigger: name,
-		When: st.When, Unless: st.Unless, Outcomes: st.Outcomes, Undoes: st.Undoes, Pivot: st.Pivot,
+		When: st.When, Unless: st.Unless, Outcomes: st.Outcomes, Undoes: st.Undoes, Pivot: st.Pivot, Repeats: st.Repeats,
 		Starts:  st.emits[starts],
 		Forever: kind == "effect" && st.service.effects[name].forever,
 	}

@@ -34,10 +34,10 @@ func (x *sagaExploration) watch(mv *sagaMove, from int) {
 		return
 	}
 	if mv.kind != moveAgain {
-		if mv.repeated >= 0 {
+		if mv.repeated >= 0 && !x.steps[mv.repeating].Repeats {
 			st, typ := &x.steps[mv.repeating], x.events[mv.repeated].name
 			x.note(st.service.name+st.Name, from, RuleOnce, st.step,
-				"%s: step %q can emit %s when it has happened already; what a second one brings about is not checked. If the step must not act then, add it to its Unless",
+				"%s: step %q can emit %s when it has happened already; what a second one brings about is not checked. If the step must not act then, add it to its Unless; if it is right that it happens again and again, say so with the step's Repeats",
 				st.service.name, st.Name, typ).Warning = true
 		}
 		return
@@ -300,7 +300,7 @@ func (x *sagaExploration) judgeReach() {
 	for i, st := range x.steps {
 		if !slices.Contains(x.taken[i], true) {
 			x.note(st.service.name+st.Name, -1, RuleReachable, st.step,
-				"%s: step %q never acts: on no path does its trigger come while When holds and Unless does not", st.service.name, st.Name)
+				"%s: step %q never acts: %s", st.service.name, st.Name, x.whyIdle(i))
 			continue
 		}
 		for o, taken := range x.taken[i] {
@@ -313,7 +313,43 @@ func (x *sagaExploration) judgeReach() {
 	for _, end := range append(slices.Clone(x.g.Completed), x.g.Compensated...) {
 		e := slices.IndexFunc(x.events, func(e sagaEvent) bool { return e.name == end })
 		if e < 0 || !slices.ContainsFunc(x.states, func(s string) bool { return sagaState(s).has(e) }) {
-			x.note(end, -1, RuleReachable, nil, "the end %s is reached on no path", end)
+			x.note(end, -1, RuleReachable, nil, "the end %s is reached on no path%s", end, x.g.leftOut(end))
 		}
 	}
+}
+
+// whyIdle says what a step lacks that acts on no path.
+func (x *sagaExploration) whyIdle(i int) string {
+	st := &x.steps[i]
+	for _, typ := range st.When {
+		if !slices.ContainsFunc(x.events, func(e sagaEvent) bool { return e.name == typ }) {
+			return fmt.Sprintf("its When wants %s, which does not happen in this saga%s", typ, x.g.leftOut(typ))
+		}
+	}
+	if typ := st.trigger.event; typ != "" && st.on < 0 {
+		return fmt.Sprintf("its event %s does not happen in this saga%s", typ, x.g.leftOut(typ))
+	}
+	return "on no path does its trigger come while When holds and Unless does not"
+}
+
+// leftOut names the steps that emit an event and are no part of the saga, and
+// says why they are not; "" if there are none.
+func (g *SagaGraph) leftOut(typ string) string {
+	var why []string
+	for _, s := range g.all {
+		for _, st := range s.steps {
+			if _, in := g.index[st]; in || !st.emits[typ] {
+				continue
+			}
+			kind, name := st.trigger.kindAndName()
+			lacks := map[string]string{"event": "emits", "effect": "asks for effect", "deadline": "sets deadline"}[kind]
+			if lacks != "" {
+				why = append(why, fmt.Sprintf("%q of %s, which emits it, is left out because no step of the saga %s %s", st.Name, s.name, lacks, name))
+			}
+		}
+	}
+	if len(why) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(why, "; ")
 }

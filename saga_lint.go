@@ -21,6 +21,11 @@ func (g *SagaGraph) lint() []SagaProblem {
 		for _, typ := range s.types {
 			l.heard[typ] = true
 		}
+		for _, p := range s.projections {
+			for _, typ := range p.Types {
+				l.heard[typ] = l.heard[typ] || s.events[typ].Name == "" // another service's
+			}
+		}
 	}
 	l.ends()
 	for _, s := range g.all {
@@ -128,13 +133,13 @@ func (l *sagaLint) handlers(s *Service) {
 	for i, st := range s.steps {
 		t := st.trigger
 		if t.effect != "" && !used(func(o *step) bool { return o.asks[t.effect] }) {
-			l.add(st, false, "%s: effect %q is declared and no outcome Asks for it", s.name, t.effect)
+			l.add(st, false, "%s: effect %q is declared and no outcome Asks for it; add it to Asks of the outcome whose event asks for it", s.name, t.effect)
 		}
 		if t.deadline == "" {
 			continue
 		}
 		if !used(func(o *step) bool { return o.sets[t.deadline] }) {
-			l.add(st, false, "%s: deadline %q is declared and no outcome Sets it", s.name, t.deadline)
+			l.add(st, false, "%s: deadline %q is declared and no outcome Sets it; add it to Sets of the outcome whose event sets it", s.name, t.deadline)
 		}
 		if s.stepsOn(t)[0] != s.steps[i] {
 			l.add(st, false, "%s: deadline %q is declared for two categories, and outcomes cannot tell them apart; give one another name", s.name, t.deadline)

@@ -51,6 +51,7 @@ type sagaModelStep struct {
 	on           int // the event that triggers it, or -1
 	when, unless []int
 	impossible   bool // When names an event that never happens in this saga
+	free         bool // it may run at any time or never: a command, or what something outside the saga sets off
 	outcomes     []sagaOutcome
 	tracked      int   // number among the tracked steps, or -1
 	undoes       int   // number of the tracked step that it undoes, or -1
@@ -141,6 +142,9 @@ func (m *sagaModel) compileEvents() map[string]int {
 func (m *sagaModel) compileWaits() {
 	for i, st := range m.g.nodes {
 		t := st.trigger
+		if m.g.outer[st] {
+			continue
+		}
 		if t.effect != "" {
 			w := sagaWait{name: t.effect, step: i, service: m.service(st.service), forever: st.service.effects[t.effect].forever}
 			w.recovers = slices.ContainsFunc(st.service.steps, func(o *step) bool { return o.Undoes != "" && o.asks[t.effect] })
@@ -158,8 +162,8 @@ func (m *sagaModel) compileSteps(eventOf map[string]int) {
 		for _, name := range names {
 			if e, ok := eventOf[name]; ok {
 				found = append(found, e)
-			} else {
-				missing = true
+			} else if g.elsewhere(name) == "" {
+				missing = true // what another saga has done may have happened or not
 			}
 		}
 		return found, missing
@@ -174,6 +178,7 @@ func (m *sagaModel) compileSteps(eventOf map[string]int) {
 	}
 	for _, st := range g.nodes {
 		c := sagaModelStep{step: st, home: m.service(st.service), on: -1, tracked: -1, undoes: -1}
+		c.free = st.trigger.command != "" || g.outer[st]
 		if e, ok := eventOf[st.trigger.event]; ok {
 			c.on = e
 		}

@@ -107,13 +107,13 @@ func (m *sagaMover) nextOf(s sagaState, sinks bool) (certain bool) {
 	return certain
 }
 
-// optional makes the moves that may happen at any time or never: commands, and
-// events that arrive again.
+// optional makes the moves that may happen at any time or never: commands, what
+// other sagas do, and events that arrive again.
 func (m *sagaMover) optional(s sagaState) {
 	for i := range m.steps {
 		st := &m.steps[i]
 		switch {
-		case st.trigger.command != "" && !m.idle(s, i):
+		case st.free && !m.idle(s, i):
 			m.begin(moveCommand, st.home, i, false)
 			m.run(m.copy(0, s), []int{i}, 1)
 		case st.on >= 0 && !m.idle(s, i) && m.delivered(s, i):
@@ -324,7 +324,11 @@ func (m *sagaModel) describe(mv *sagaMove) string {
 	case moveAnswer:
 		fmt.Fprintf(&b, ": effect %s answers", m.effects[mv.what].name)
 	case moveCommand:
-		b.WriteString(" is commanded")
+		if m.g.outer[m.steps[mv.what].step] {
+			b.WriteString(" acts for another saga")
+		} else {
+			b.WriteString(" is commanded")
+		}
 	case moveStart:
 		b.WriteString(" begins")
 	}

@@ -105,12 +105,13 @@ type sagaProgress struct {
 	askers   map[string]*Event          // by request id
 	happened map[string]map[string]bool // types by service
 	taken    map[string]bool            // service, step and causation
+	together map[string][]string        // types by decision, sorted, each once
 }
 
 func newProgress(g *SagaGraph, events []Event) *sagaProgress {
 	p := &sagaProgress{
 		g: g, byID: map[string]*Event{}, effects: map[string]string{}, asked: map[string]time.Time{}, askers: map[string]*Event{},
-		happened: map[string]map[string]bool{}, taken: map[string]bool{},
+		happened: map[string]map[string]bool{}, taken: map[string]bool{}, together: map[string][]string{},
 	}
 	for _, e := range events {
 		if id := e.ID(); p.byID[id] == nil {
@@ -125,6 +126,9 @@ func newProgress(g *SagaGraph, events []Event) *sagaProgress {
 			p.happened[e.Log] = map[string]bool{}
 		}
 		p.happened[e.Log][e.Type] = true
+		if types := p.together[decisionOf(e)]; e.Type != closedType && !slices.Contains(types, e.Type) {
+			p.together[decisionOf(e)] = slices.Sorted(slices.Values(append(types, e.Type)))
+		}
 		if e.Notes != nil {
 			for _, r := range e.Notes.Ask {
 				p.effects[r.ID], p.asked[r.ID], p.askers[r.ID] = r.Effect, e.Time, e
@@ -181,19 +185,40 @@ func (p *sagaProgress) cause(e *Event) *Event {
 	return nil
 }
 
-// stepOf is the step that emitted an event, or -1.
+// stepOf is the step that emitted an event, or -1. Of several that may have, it
+// is the one with an outcome of just what was emitted together.
 func (p *sagaProgress) stepOf(e *Event) int {
 	kind, name := p.triggerOf(e)
+	found := -1
 	for i, st := range p.g.Steps {
 		if st.Service != e.Log || st.On != kind || name != "" && st.Trigger != name {
 			continue
 		}
-		if e.Type == closedType || p.g.nodes[i].emits[e.Type] {
+		if e.Type != closedType && !p.g.nodes[i].emits[e.Type] {
+			continue
+		}
+		if p.fits(st, e) {
 			return i
 		}
+		if found < 0 {
+			found = i
+		}
 	}
-	return -1
+	return found
 }
+
+// fits reports whether an outcome of the step emits just what the decision
+// behind an event has emitted, as far as that is this saga's.
+func (p *sagaProgress) fits(st SagaStep, e *Event) bool {
+	return slices.ContainsFunc(st.Outcomes, func(o Outcome) bool {
+		own := slices.DeleteFunc(slices.Clone(o.Emits), func(typ string) bool { return p.g.elsewhere(typ) != "" })
+		slices.Sort(own)
+		return slices.Equal(slices.Compact(own), p.together[decisionOf(e)])
+	})
+}
+
+// decisionOf identifies the decision that an event is of.
+func decisionOf(e *Event) string { return e.Log + " " + e.Causation }
 
 // triggerOf tells from its causation what made the runtime run the step. The
 // name of a command is not in the log: what it emits has to tell.
@@ -294,7 +319,7 @@ func (p *sagaProgress) due() []SagaStepStatus {
 	for i := range p.events {
 		e := &p.events[i]
 		for _, st := range p.g.Steps {
-			if st.On != "event" || st.Trigger != e.Type || p.taken[st.run(e.ID())] || !st.promises(p.happened[st.Service]) {
+			if st.On != "event" || st.Trigger != e.Type || p.taken[st.run(e.ID())] || !p.promises(st) {
 				continue
 			}
 			due = append(due, SagaStepStatus{Name: st.Name, Service: st.Service, State: StepWaiting, At: e.Time, TraceID: traceID(e.Trace), CausedBy: e.ID()})
@@ -303,9 +328,10 @@ func (p *sagaProgress) due() []SagaStepStatus {
 	return due
 }
 
-// promises reports whether a step, run after these events of its service, is
-// bound to emit something.
-func (st SagaStep) promises(happened map[string]bool) bool {
+// promises reports whether a step, run now, is bound to emit something that is
+// the saga's.
+func (p *sagaProgress) promises(st SagaStep) bool {
+	happened := p.happened[st.Service]
 	holds := func(when, unless []string) bool {
 		return !slices.ContainsFunc(when, func(typ string) bool { return !happened[typ] }) &&
 			!slices.ContainsFunc(unless, func(typ string) bool { return happened[typ] })
@@ -318,7 +344,7 @@ func (st SagaStep) promises(happened map[string]bool) bool {
 		if !holds(o.When, o.Unless) {
 			continue
 		}
-		if len(o.Emits) == 0 {
+		if !slices.ContainsFunc(o.Emits, func(typ string) bool { return p.g.elsewhere(typ) == "" }) {
 			return false
 		}
 		allowed++
@@ -374,6 +400,8 @@ func (p *sagaProgress) waiting(due []SagaStepStatus, ended bool, now time.Time) 
 		}
 	case first != nil:
 		w.For = "deadline " + first.Name + " of " + first.service
+	case !ended && p.other() != "":
+		w.For = "saga " + p.other()
 	case !ended && len(p.events) > 0:
 		w.For = "nothing that is declared"
 		if at := p.events[len(p.events)-1].Time; late(at) {
@@ -383,6 +411,27 @@ func (p *sagaProgress) waiting(due []SagaStepStatus, ended bool, now time.Time) 
 		return nil, ""
 	}
 	return w, ""
+}
+
+// other is a saga that this one has brought about or gone on, whose own events
+// tell where that one stands; "" if there is none.
+func (p *sagaProgress) other() string {
+	for i := range p.events {
+		e := &p.events[i]
+		for n, st := range p.g.Steps {
+			if !(st.On == "event" && st.Trigger == e.Type || n == p.stepOf(e)) {
+				continue
+			}
+			for _, o := range st.Outcomes {
+				for _, typ := range o.Emits {
+					if saga := p.g.elsewhere(typ); saga != "" {
+						return saga
+					}
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // traceID takes the trace id out of a W3C traceparent, "version-traceid-spanid-flags".

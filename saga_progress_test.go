@@ -276,3 +276,31 @@ func TestSagaStatusAsJSON(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// Two commands may emit the same event, and the log does not name commands: what
+// was emitted with it tells which one it was.
+func TestProgressTellsCommandsApart(t *testing.T) {
+	t.Parallel()
+	services := smallSaga()
+	desk := services[0]
+	desk.commanded(Step{Name: "end", Outcomes: []Outcome{{Emits: ev("done")}}}).
+		commanded(Step{Name: "end for good", Outcomes: []Outcome{{Emits: ev("done off")}}})
+	g, err := BuildSaga(services, "order")
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := func(version int64, typ string) Event {
+		return Event{Log: "desk", Stream: "order:17", Version: version, Type: "shop." + typ, Correlation: "17", Causation: "command:c1", Time: noon}
+	}
+	for want, events := range map[string][]Event{
+		"end":          {event(2, "done")},
+		"end for good": {event(2, "done"), event(3, "off")},
+	} {
+		first := event(1, "asked")
+		first.Causation = "command:c0"
+		steps := SagaProgress(g, append([]Event{first}, events...), nil, noon).Steps
+		if len(steps) < 2 || steps[1].Name != want {
+			t.Errorf("the steps are %+v, want the second to be %q", steps, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"reflect"
+	"sync"
 	"time"
 
 	jsonv1 "github.com/go-json-experiment/json/v1"
@@ -31,7 +32,9 @@ type Service struct {
 	effects    map[string]*effect
 	deadlines  map[string]*deadline // by category + "/" + name
 	sagas      []Saga
-	inbound    map[string]*inbound // by type of CloudEvent
+	evolved    map[string][]string      // categories of sourced states by the event types that change them
+	homes      func() map[string]string // names of sagas by the category of sourced states that they live on; see Saga
+	inbound    map[string]*inbound      // by type of CloudEvent
 
 	migrations  fs.FS
 	projections []Projection
@@ -45,7 +48,7 @@ type Service struct {
 // NewService begins the declaration of the context with that name, which is
 // also the name of its log.
 func NewService(name string) *Service {
-	return &Service{
+	s := &Service{
 		name:       name,
 		events:     map[string]EventType{},
 		categories: map[string]bool{},
@@ -54,7 +57,10 @@ func NewService(name string) *Service {
 		reactions:  map[string][]*reaction{},
 		effects:    map[string]*effect{},
 		deadlines:  map[string]*deadline{},
+		evolved:    map[string][]string{},
 	}
+	s.homes = sync.OnceValue(s.findHomes)
+	return s
 }
 
 // Name is the name of the context.
@@ -128,6 +134,11 @@ type Step struct {
 	// Pivot marks the point of no return: before it a saga compensates, after
 	// it only retries.
 	Pivot bool
+
+	// Repeats says that it is right for the step to emit an event that has
+	// happened before, as whoever lengthens a loan does: the check of a saga,
+	// which looks at the first of each type, does not warn of it then.
+	Repeats bool
 }
 
 // Outcome is one alternative of a step.
@@ -496,7 +507,7 @@ func NewEffect[Req, Out any](s *Service, spec EffectSpec[Req, Out]) *Effect[Req,
 // id, and so the idempotency key, is the event's id and the effect's name.
 func (f *Effect[Req, Out]) Ask(req Req) Note {
 	return func(d *Decision, _ *box, e *Event, n *Notes) {
-		d.declared("effect", f.name, d.step.asks)
+		d.declared("effect", "Asks", f.name, d.step.asks)
 		data, err := json.Marshal(req)
 		if err != nil {
 			d.fail(fmt.Errorf("encode request of effect %s: %w", f.name, err))
@@ -511,7 +522,7 @@ func (f *Effect[Req, Out]) Ask(req Req) Note {
 // may have done by then is for a compensating effect to undo.
 func (f *Effect[Req, Out]) Drop() Note {
 	return func(d *Decision, b *box, _ *Event, n *Notes) {
-		d.declared("effect dropped", f.name, d.step.drops)
+		d.declared("effect dropped", "Drops", f.name, d.step.drops)
 		for _, r := range b.Open.Effects {
 			if r.Effect == f.name {
 				n.Done = append(n.Done, r.ID)

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/courante-dev/courante"
 	"github.com/courante-dev/courante/postgres"
@@ -113,12 +115,62 @@ func (p *Program) StartServer(ctx context.Context) (url string, stop func(), err
 	return server.URL(p.app.Database), stop, nil
 }
 
+// openExisting opens a database that a program of ours runs on, to look at it or
+// to act on it. It creates nothing, so that a command that was given the wrong
+// database leaves it as it was.
+func (p *Program) openExisting(ctx context.Context, url string) (*postgres.Database, []string, error) {
+	db, err := postgres.OpenExisting(ctx, postgres.Config{URL: url, MaxConns: 2, Committers: 1, Logger: p.Log})
+	if errors.Is(err, postgres.ErrUnprepared) {
+		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w\nIs the system running? Start it with \"courante up\"", err)
+	}
+	logs, err := db.Logs(ctx)
+	if err == nil {
+		err = p.checkLogs(logs)
+	}
+	if err != nil {
+		db.Close()
+		return nil, nil, err
+	}
+	return db, logs, nil
+}
+
+var (
+	errForeign = errors.New("this database is another program's")
+	errUnused  = errors.New("nothing was ever kept in this database.\nIs it the right one? Start the system on it with \"courante up\"")
+)
+
+// wrongDatabase reports whether the error says that the database is not the one
+// that is meant, which does not change by looking again.
+func wrongDatabase(err error) bool {
+	return errors.Is(err, errForeign) || errors.Is(err, errUnused) || errors.Is(err, postgres.ErrUnprepared)
+}
+
+// checkLogs refuses a database that has logs and none of this program's.
+func (p *Program) checkLogs(logs []string) error {
+	var own []string
+	for _, svc := range p.app.Declare() {
+		if slices.Contains(logs, svc.Name()) {
+			return nil
+		}
+		own = append(own, svc.Name())
+	}
+	if len(logs) == 0 {
+		return errUnused
+	}
+	return fmt.Errorf("%w: it has the logs %s, and this program has %s.\nCall that program, or name the right database with --data, COURANTE_DATA or COURANTE_POSTGRES_URL",
+		errForeign, strings.Join(logs, ", "), strings.Join(own, ", "))
+}
+
 // visitor is a look at a system that runs elsewhere: its database, and the
 // program's declarations on its stores. Nothing of it runs here.
 type visitor struct {
-	db     *postgres.Database
-	mounts []courante.Mount
-	stores map[string]*postgres.Store
+	db       *postgres.Database
+	declared []*courante.Service
+	mounts   []courante.Mount // of those that have a log in this database
+	stores   map[string]*postgres.Store
 }
 
 // visit connects to the running system's database.
@@ -127,13 +179,16 @@ func (p *Program) visit(ctx context.Context) (*visitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 2, Committers: 1, Logger: p.Log})
+	db, logs, err := p.openExisting(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("%w\nIs the system running? Start it with \"courante up\"", err)
+		return nil, err
 	}
-	v := &visitor{db: db, stores: map[string]*postgres.Store{}}
-	for _, svc := range p.app.Declare() {
-		store, err := db.Store(ctx, svc.Name())
+	v := &visitor{db: db, declared: p.app.Declare(), stores: map[string]*postgres.Store{}}
+	for _, svc := range v.declared {
+		if !slices.Contains(logs, svc.Name()) {
+			continue // it has a database of its own, or never ran
+		}
+		store, err := db.ExistingStore(ctx, svc.Name())
 		if err != nil {
 			db.Close()
 			return nil, err
@@ -142,14 +197,6 @@ func (p *Program) visit(ctx context.Context) (*visitor, error) {
 		v.mounts = append(v.mounts, courante.Mount{Service: svc, Store: store})
 	}
 	return v, nil
-}
-
-func (v *visitor) services() []*courante.Service {
-	var list []*courante.Service
-	for _, m := range v.mounts {
-		list = append(list, m.Service)
-	}
-	return list
 }
 
 // log returns the store of a log by name.
@@ -175,10 +222,10 @@ func (v *visitor) anyLog(ctx context.Context, name string) (*postgres.Store, err
 	if err != nil {
 		return nil, err
 	}
-	if !contains(registered, name) {
+	if !slices.Contains(registered, name) {
 		return nil, UsageError{fmt.Errorf("there is no log %q; there are: %v", name, registered)}
 	}
-	return v.db.Store(ctx, name)
+	return v.db.ExistingStore(ctx, name)
 }
 
 // all returns the stores of all logs of the database: those of this program in
@@ -196,7 +243,7 @@ func (v *visitor) all(ctx context.Context) ([]*postgres.Store, error) {
 		if v.stores[name] != nil {
 			continue
 		}
-		store, err := v.db.Store(ctx, name)
+		store, err := v.db.ExistingStore(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -228,20 +275,20 @@ func (v *visitor) subscriptions(ctx context.Context, subscriber *postgres.Store)
 // sources are the logs that each service reacts to events of.
 func (v *visitor) sources() map[string][]string {
 	emitter := map[string]string{}
-	for _, m := range v.mounts {
-		for _, t := range m.Service.Events() {
-			emitter[t.Name] = m.Service.Name()
+	for _, svc := range v.declared {
+		for _, t := range svc.Events() {
+			emitter[t.Name] = svc.Name()
 		}
 	}
 	sources := map[string][]string{}
-	for _, m := range v.mounts {
+	for _, svc := range v.declared {
 		logs := map[string]bool{}
-		for _, st := range m.Service.Manifest().Steps {
+		for _, st := range svc.Manifest().Steps {
 			if from := emitter[st.Trigger]; st.On == "event" && from != "" {
 				logs[from] = true
 			}
 		}
-		sources[m.Service.Name()] = names(logs)
+		sources[svc.Name()] = names(logs)
 	}
 	return sources
 }

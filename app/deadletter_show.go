@@ -183,7 +183,7 @@ func (v *visitor) visible(e *courante.Event, personal bool) (json.RawMessage, er
 	if personal {
 		return e.Data, nil
 	}
-	for _, s := range v.services() {
+	for _, s := range v.declared {
 		for _, t := range s.Events() {
 			if t.Name != e.Type {
 				continue

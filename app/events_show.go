@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -118,17 +120,9 @@ func (v *visitor) find(ctx context.Context, id eventID) ([]courante.Event, error
 
 // explain prints an event between its causes and its consequences.
 func (v *visitor) explain(ctx context.Context, w io.Writer, e *courante.Event) error {
-	graphs, err := courante.BuildSagas(v.services())
+	related, err := v.related(ctx, e)
 	if err != nil {
 		return err
-	}
-	var related []courante.Event // none if it is about no saga
-	for _, g := range graphs {
-		_, events, err := courante.ReadSaga(ctx, g, v.mounts, e.Correlation, time.Now())
-		if err != nil && !errors.Is(err, courante.ErrNotFound) {
-			return err
-		}
-		related = append(related, events...)
 	}
 	byID := map[string]*courante.Event{}
 	for i := range related {
@@ -152,7 +146,7 @@ func (v *visitor) explain(ctx context.Context, w io.Writer, e *courante.Event) e
 	fmt.Fprintln(w, "LED TO")
 	nothing := true
 	for i := range related {
-		if causeOf(byID, &related[i]) == byID[e.ID()] && byID[e.ID()] != nil {
+		if cause := causeOf(byID, &related[i]); cause != nil && cause.ID() == e.ID() {
 			fmt.Fprintf(w, "  %-28s %s\n", related[i].Type, related[i].ID())
 			nothing = false
 		}
@@ -163,11 +157,99 @@ func (v *visitor) explain(ctx context.Context, w io.Writer, e *courante.Event) e
 	return nil
 }
 
-// causeOf is the event behind an event's causation. The outcome of an effect,
-// or a deadline, names the event that asked for it, and itself behind it.
+// related are the events of the sagas that the event is of, of those that began
+// or go on because of it, and of those that it comes from.
+func (v *visitor) related(ctx context.Context, e *courante.Event) ([]courante.Event, error) {
+	graphs, err := courante.BuildSagas(v.declared)
+	if err != nil {
+		return nil, err
+	}
+	related := []courante.Event{*e}
+	seen := map[string]bool{e.ID(): true}
+	add := func(events []courante.Event) {
+		for _, other := range events {
+			if !seen[other.ID()] {
+				seen[other.ID()] = true
+				related = append(related, other)
+			}
+		}
+	}
+	read := func(ids ...string) error {
+		for _, id := range ids {
+			for _, g := range graphs {
+				_, events, err := courante.ReadSaga(ctx, g, v.mounts, id, time.Now())
+				if err != nil && !errors.Is(err, courante.ErrNotFound) {
+					return err
+				}
+				add(events)
+			}
+		}
+		return nil
+	}
+	// What another saga does because of it is found by what it names.
+	if err := read(append([]string{e.Correlation}, named(e)...)...); err != nil {
+		return nil, err
+	}
+	for cause, i := e, 0; i < mostCauses; i++ {
+		text := cause.Causation
+		if at := strings.IndexByte(text, '@'); at >= 0 { // an effect's request is called by the event that asked
+			if end := strings.IndexByte(text[at:], '/'); end > 0 {
+				text = text[:at+end]
+			}
+		}
+		id, err := parseEventID(text)
+		if err != nil || id.version == 0 || v.stores[id.log] == nil {
+			break
+		}
+		events, err := v.find(ctx, id)
+		if err != nil || len(events) == 0 {
+			return related, err
+		}
+		cause = &events[0]
+		if !seen[cause.ID()] {
+			add(events)
+			if err := read(cause.Correlation); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return related, nil
+}
+
+// mostCauses is how far back causes are followed.
+const mostCauses = 1000
+
+// named are the texts of the event that may be keys of other things.
+func named(e *courante.Event) (ids []string) {
+	const most = 16
+	var fields map[string]any
+	if json.Unmarshal(e.Data, &fields) != nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if id, ok := fields[name].(string); ok && id != "" && id != e.Correlation && len(ids) < most {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// causeOf is the event behind an event's causation. The outcome of an effect
+// names the event that asked for it, and itself behind it; a deadline names the
+// stream, where some event has set it.
 func causeOf(byID map[string]*courante.Event, e *courante.Event) *courante.Event {
 	if cause := byID[e.Causation]; cause != nil {
 		return cause
+	}
+	if stream, name, ok := strings.Cut(e.Causation, "/deadline/"); ok {
+		var setter *courante.Event
+		for _, other := range byID {
+			if other.Log == e.Log && other.Stream == stream && sets(other, name) && (setter == nil || other.Version > setter.Version) &&
+				(other.Stream != e.Stream || other.Version < e.Version) {
+				setter = other
+			}
+		}
+		return setter
 	}
 	if i := strings.LastIndexByte(e.Causation, '/'); i > 0 {
 		return byID[e.Causation[:i]]
@@ -175,10 +257,17 @@ func causeOf(byID map[string]*courante.Event, e *courante.Event) *courante.Event
 	return nil
 }
 
+func sets(e *courante.Event, deadline string) bool {
+	return e.Notes != nil && slices.ContainsFunc(e.Notes.Set, func(d courante.Deadline) bool { return d.Name == deadline })
+}
+
 // sentence says what a causation means that is no event.
 func sentence(causation string) string {
 	if id, ok := strings.CutPrefix(causation, "command:"); ok {
 		return "a command from outside (" + id + ")"
+	}
+	if stream, name, ok := strings.Cut(causation, "/deadline/"); ok {
+		return "deadline " + name + " of " + stream + ", which passed"
 	}
 	return causation
 }

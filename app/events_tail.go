@@ -119,8 +119,8 @@ func (c *eventsTailCommand) open(ctx context.Context, p *Program, v *visitor) (*
 }
 
 func (v *visitor) emits(typ string) bool {
-	for _, m := range v.mounts {
-		for _, t := range m.Service.Events() {
+	for _, svc := range v.declared {
+		for _, t := range svc.Events() {
 			if t.Name == typ {
 				return true
 			}

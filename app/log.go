@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,7 +128,7 @@ func (c *logPartsCommand) Run(ctx context.Context, p *Program) error {
 func behind(lanes []string) string {
 	var list []string
 	for _, l := range lanes {
-		if name, _, _ := strings.Cut(l, ","); !contains(list, name) {
+		if name, _, _ := strings.Cut(l, ","); !slices.Contains(list, name) {
 			list = append(list, name)
 		}
 	}

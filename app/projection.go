@@ -83,7 +83,7 @@ func (a *projectionArgs) work(ctx context.Context, v *visitor, store *postgres.S
 					return nil, err
 				}
 			}
-			return store.ProjectionWork(ctx, p, p.Logs(m.Service, v.services(), nil))
+			return store.ProjectionWork(ctx, p, p.Logs(m.Service, v.declared, nil))
 		}
 	}
 	return nil, UsageError{fmt.Errorf("this program does not declare projection %s of %s, so it cannot fold it; use the program that does", a.Projection, a.Service)}

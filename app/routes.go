@@ -42,7 +42,7 @@ func (routesCommand) Run(p *Program) error {
 	t := NewTable("EVENT", "FROM", "NEED", "BY", "TO", "LANES", "DOES")
 	var reasons []string
 	for _, r := range routes {
-		if why := fmt.Sprintf("%-9s %-4s %s", r.Need, r.Transport, general(r)); !contains(reasons, why) {
+		if why := fmt.Sprintf("%-9s %-4s %s", r.Need, r.Transport, general(r)); !slices.Contains(reasons, why) {
 			reasons = append(reasons, why)
 		}
 		lead := []string{r.Name, r.From, r.Need.String(), r.Transport}
@@ -95,13 +95,4 @@ func (p *Program) printInbound(services []*courante.Service) {
 // said once and not once for every context.
 func general(r courante.Route) string {
 	return strings.ReplaceAll(strings.ReplaceAll(r.Why, "private to "+r.From+":", "private to its context:"), "only its own lanes", "only its context's own lanes")
-}
-
-func contains(list []string, s string) bool {
-	for _, have := range list {
-		if have == s {
-			return true
-		}
-	}
-	return false
 }

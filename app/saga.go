@@ -137,7 +137,7 @@ func (c *sagaShowCommand) Run(ctx context.Context, p *Program) error {
 		return err
 	}
 	defer v.close()
-	graphs, err := courante.BuildSagas(v.services())
+	graphs, err := courante.BuildSagas(v.declared)
 	if err != nil {
 		return err
 	}

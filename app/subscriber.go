@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/courante-dev/courante"
@@ -181,7 +182,7 @@ func (l *lanePlace) count(ctx context.Context, source courante.Store, epoch cour
 		}
 		for i := range events {
 			e := &events[i]
-			if !contains(epoch.Types, e.Type) || courante.LaneOf(e.Key(), epoch.Lanes) != l.Lane {
+			if !slices.Contains(epoch.Types, e.Type) || courante.LaneOf(e.Key(), epoch.Lanes) != l.Lane {
 				continue
 			}
 			if l.Pending == 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func (c *subscriberAddCommand) logs(ctx context.Context, v *visitor) ([]string, 
 		if err != nil {
 			return nil, err
 		}
-		if !contains(registered, c.Subscriber) {
+		if !slices.Contains(registered, c.Subscriber) {
 			return nil, UsageError{fmt.Errorf("there is no service %q in this program; there are: %s.\nIf it is one that will come, add --new", c.Subscriber, strings.Join(names(v.names()), ", "))}
 		}
 	}

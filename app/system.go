@@ -194,7 +194,7 @@ func (s *system) openContexts(ctx context.Context, url string) ([]Context, error
 func (s *system) openElsewhere(ctx context.Context, contexts []Context) error {
 	for _, c := range contexts {
 		f := courante.Foreign{Service: c.Service()}
-		relayed := contains(s.role.relays, f.Service.Name())
+		relayed := slices.Contains(s.role.relays, f.Service.Name())
 		if relayed || !s.role.ownDatabase && len(s.role.relays) == 0 {
 			store, err := s.db.Store(ctx, f.Service.Name())
 			if err != nil {

@@ -51,6 +51,9 @@ func (c *topCommand) Run(ctx context.Context, p *Program) error {
 	}
 	defer restore()
 	s.sample(ctx) // rates need two
+	if err := s.newest().database; wrongDatabase(err) {
+		return err
+	}
 	for {
 		select {
 		case <-ctx.Done():

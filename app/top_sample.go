@@ -117,7 +117,7 @@ func (s *sampler) look(ctx context.Context) (postgres.Status, error) {
 		return postgres.Status{}, errors.New("its address is not known; set COURANTE_POSTGRES_URL")
 	}
 	if s.db == nil {
-		db, err := postgres.Open(ctx, postgres.Config{URL: s.url, MaxConns: 2, Committers: 1, Logger: s.p.Log})
+		db, _, err := s.p.openExisting(ctx, s.url)
 		if err != nil {
 			return postgres.Status{}, err
 		}

@@ -144,6 +144,19 @@ type Database struct {
 // incarnation of the cluster this is. Nothing runs in the background until a
 // store is opened.
 func Open(ctx context.Context, config Config) (*Database, error) {
+	return open(ctx, config, (*Database).Migrate)
+}
+
+// OpenExisting is Open for who comes to look: it creates and migrates nothing.
+// A database that no program was ever started on is [ErrUnprepared], and so is
+// one that is older than this program. See [Database.ExistingStore].
+func OpenExisting(ctx context.Context, config Config) (*Database, error) {
+	return open(ctx, config, func(db *Database, ctx context.Context) error {
+		return db.checkMigrated(ctx, db.config.Schema, "migrations/database")
+	})
+}
+
+func open(ctx context.Context, config Config, prepare func(*Database, context.Context) error) (*Database, error) {
 	config = config.withDefaults()
 	if err := config.check(); err != nil {
 		return nil, err
@@ -166,7 +179,11 @@ func Open(ctx context.Context, config Config) (*Database, error) {
 		ticked:    make(chan struct{}, 1),
 		stores:    make(map[string]*Store),
 	}
-	if err := db.prepare(ctx); err != nil {
+	err = prepare(db, ctx)
+	if err == nil {
+		err = db.begin(ctx)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -192,10 +209,7 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%dms", max(1, d.Milliseconds()))
 }
 
-func (db *Database) prepare(ctx context.Context) error {
-	if err := db.Migrate(ctx); err != nil {
-		return err
-	}
+func (db *Database) begin(ctx context.Context) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
 		return translate("connect", err)

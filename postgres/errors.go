@@ -115,6 +115,11 @@ func fixFor(err *pgconn.PgError) string {
 		return "create the database first, for example with createdb"
 	case "42501":
 		return "grant the user the right, for example: grant create on database NAME to USER"
+	case "42P01": // relation "book" does not exist
+		if _, name, _ := strings.Cut(err.Message, `"`); name != "" && !strings.Contains(name, ".") {
+			table, _, _ := strings.Cut(name, `"`)
+			return "a service's tables are in its own schema: write {schema}." + table + ", also in migrations"
+		}
 	}
 	return ""
 }

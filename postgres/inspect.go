@@ -3,10 +3,12 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -40,10 +42,7 @@ func Inspect(ctx context.Context, config Config, logs map[string]fs.FS) ([]Migra
 	own := map[string]fs.FS{}
 	for log, files := range logs {
 		if registered[log] == "" {
-			registered[log] = log
-			if config.Schema != DefaultSchema {
-				registered[log] = config.Schema + "_" + log
-			}
+			registered[log] = config.schemaOf(log)
 		}
 		own[registered[log]] = files
 	}
@@ -97,4 +96,31 @@ func (db *Database) hasTable(ctx context.Context, schema, table string) (bool, e
 	var there bool
 	err := db.pool.QueryRow(ctx, "select exists (select from pg_tables where schemaname = $1 and tablename = $2)", schema, table).Scan(&there)
 	return there, translate("look for "+schema+"."+table, err)
+}
+
+// ErrUnprepared says that a database that was only to be looked at has not been
+// brought to the version of this program.
+var ErrUnprepared = errors.New("not prepared")
+
+// checkMigrated wants a schema that has all of the framework's migrations. One
+// that has more belongs to a newer program and still does for this one.
+func (db *Database) checkMigrated(ctx context.Context, schema, folder string) error {
+	list, err := db.inspectSchema(ctx, schema, folder, nil)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, m := range list {
+		if m.Applied.IsZero() {
+			missing = append(missing, fmt.Sprintf("%03d_%s", m.Version, m.Name))
+		}
+	}
+	switch len(missing) {
+	case 0:
+		return nil
+	case len(list):
+		return fmt.Errorf("postgres: %w: no program was ever started on this database, it has no schema %s; is it the right one?", ErrUnprepared, schema)
+	}
+	return fmt.Errorf("postgres: %w: schema %s is older than this program, it lacks %s; start the new version of what runs on it, or: courante migrate",
+		ErrUnprepared, schema, strings.Join(missing, ", "))
 }

@@ -136,6 +136,14 @@ func TestProjectionThatFails(t *testing.T) {
 	if err := s.Keep(t.Context(), nil, []courante.Projection{broken}); err == nil || !strings.Contains(err.Error(), "order:2@1") {
 		t.Errorf("building on a statement that fails: %v, want an error that names the events", err)
 	}
+	broken.Version = 3
+	broken.Apply = func(b *pgx.Batch, _ []courante.Event) error {
+		b.Queue("insert into no_such_table values (1)")
+		return nil
+	}
+	if err := s.Keep(t.Context(), nil, []courante.Projection{broken}); err == nil || !strings.Contains(err.Error(), "write {schema}.no_such_table") {
+		t.Errorf("building on a table without its schema: %v, want an error that says what to write", err)
+	}
 }
 
 // The server ends a unit's session while its projection waits for somebody:

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/courante-dev/courante"
 )
 
 // Store is the memory of one bounded context, in a schema of its own. It
@@ -38,13 +40,48 @@ func (db *Database) Store(ctx context.Context, name string) (*Store, error) {
 	if err := checkName("log", name); err != nil {
 		return nil, err
 	}
-	schema := name
-	if db.config.Schema != DefaultSchema {
-		schema = db.config.Schema + "_" + name
-	}
+	schema := db.config.schemaOf(name)
 	if schema == db.config.Schema {
 		return nil, fmt.Errorf("postgres: a log cannot be named %q: the ticker's schema has that name", name)
 	}
+	return db.openStore(ctx, name, schema, func(s *Store) error {
+		if err := db.migrateStore(ctx, name, schema); err != nil {
+			return err
+		}
+		if err := db.registerLog(ctx, name, schema); err != nil {
+			return err
+		}
+		return s.makePartitions(ctx)
+	})
+}
+
+// ExistingStore is Store for who comes to look at what others keep there: it
+// creates, migrates and registers nothing. A log that is not registered is
+// [courante.ErrNotFound]; one whose schema is older than this program is
+// [ErrUnprepared].
+func (db *Database) ExistingStore(ctx context.Context, name string) (*Store, error) {
+	logs, err := db.logs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	schema := logs[name]
+	if schema == "" {
+		return nil, fmt.Errorf("postgres: open log %s: %w", name, courante.ErrNotFound)
+	}
+	return db.openStore(ctx, name, schema, func(*Store) error {
+		return db.checkMigrated(ctx, schema, "migrations/store")
+	})
+}
+
+// schemaOf is the name of the schema that a log gets.
+func (c Config) schemaOf(log string) string {
+	if c.Schema == DefaultSchema {
+		return log
+	}
+	return c.Schema + "_" + log
+}
+
+func (db *Database) openStore(ctx context.Context, name, schema string, prepare func(*Store) error) (*Store, error) {
 	// The lock is held over the migration: two callers of one process must
 	// not both start committers for one log.
 	db.mu.Lock()
@@ -55,20 +92,14 @@ func (db *Database) Store(ctx context.Context, name string) (*Store, error) {
 	if s := db.stores[name]; s != nil {
 		return s, nil
 	}
-	if err := db.migrateStore(ctx, name, schema); err != nil {
-		return nil, err
-	}
-	if err := db.registerLog(ctx, name, schema); err != nil {
-		return nil, err
-	}
 	s := &Store{db: db, name: name, schema: schema, quoted: pgx.Identifier{schema}.Sanitize()}
+	if err := prepare(s); err != nil {
+		return nil, err
+	}
 	if err := s.refreshPart(ctx, db.pool); err != nil {
 		return nil, err
 	}
 	if err := s.refreshInline(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.makePartitions(ctx); err != nil {
 		return nil, err
 	}
 	s.startAppender()

@@ -96,8 +96,12 @@ func (s *subscription) run(ctx context.Context, deliveries <-chan amqp.Delivery)
 }
 
 // receive returns when the channel is closed, RabbitMQ has ended the
-// consumption, or ctx is done.
+// consumption or knows nothing of it, or ctx is done.
 func (s *subscription) receive(ctx context.Context, deliveries <-chan amqp.Delivery) {
+	watching, end := context.WithCancel(ctx)
+	defer end()
+	unknown := make(chan struct{})
+	go s.watch(watching, unknown)
 	for {
 		select {
 		case d, more := <-deliveries:
@@ -105,10 +109,52 @@ func (s *subscription) receive(ctx context.Context, deliveries <-chan amqp.Deliv
 				return
 			}
 			s.add(d)
+		case <-unknown:
+			s.b.log.WarnContext(ctx, "RabbitMQ has no consumer of a queue that is consumed here; consuming it again", "queue", s.queue)
+			return
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// watchEvery is how often a subscription that nothing comes of looks whether
+// RabbitMQ has it.
+const watchEvery = 2 * time.Second
+
+// watch closes unknown when RabbitMQ does not have the queue, or nobody who
+// consumes it. Who declares and consumes a queue at the moment in which it is
+// deleted is told that all went well, and not that the queue has gone then.
+func (s *subscription) watch(ctx context.Context, unknown chan<- struct{}) {
+	every := time.NewTicker(watchEvery)
+	defer every.Stop()
+	var before uint64
+	for without := 0; without < 2; {
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		quiet := s.last == before
+		before = s.last
+		s.mu.Unlock()
+		if !quiet {
+			without = 0
+			continue
+		}
+		state, err := s.b.lookAt(ctx, s.queue)
+		switch {
+		case err != nil: // the connection's own business
+		case !state.There:
+			without = 2
+		case state.Consumers == 0:
+			without++ // a queue that is without a leader says 0 as well
+		default:
+			without = 0
+		}
+	}
+	close(unknown)
 }
 
 // open declares the queue and consumes it on a new channel.

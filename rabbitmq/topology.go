@@ -120,19 +120,29 @@ type QueueState struct {
 func (b *Broker) Topology(ctx context.Context, queues ...courante.Queue) ([]QueueState, error) {
 	states := make([]QueueState, len(queues))
 	for i, q := range queues {
-		s := QueueState{Queue: q, Name: b.names.queue(q)}
-		err := b.withChannel(ctx, func(ch *amqp.Channel) error { // a queue that is not there costs the channel
-			state, err := ch.QueueDeclarePassive(s.Name, true, false, false, false, nil)
-			s.There, s.Ready, s.Consumers = err == nil, state.Messages, state.Consumers
-			return err
-		})
-		var e *amqp.Error
-		if err != nil && !(errors.As(err, &e) && e.Code == amqp.NotFound) {
-			return nil, fmt.Errorf("look at queue %s: %w", s.Name, err)
+		s, err := b.lookAt(ctx, b.names.queue(q))
+		if err != nil {
+			return nil, err
 		}
+		s.Queue = q
 		states[i] = s
 	}
 	return states, nil
+}
+
+// lookAt says how a queue is, by its name in RabbitMQ.
+func (b *Broker) lookAt(ctx context.Context, name string) (QueueState, error) {
+	s := QueueState{Name: name}
+	err := b.withChannel(ctx, func(ch *amqp.Channel) error { // a queue that is not there costs the channel
+		state, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
+		s.There, s.Ready, s.Consumers = err == nil, state.Messages, state.Consumers
+		return err
+	})
+	var e *amqp.Error
+	if err != nil && !(errors.As(err, &e) && e.Code == amqp.NotFound) {
+		return s, fmt.Errorf("look at queue %s: %w", name, err)
+	}
+	return s, nil
 }
 
 // Depth implements [courante.Broker].

@@ -55,7 +55,7 @@ func (c *benchHTTPCommand) target(ctx context.Context, p *app.Program) (_ *httpT
 		return nil, err
 	}
 	t.pid = system.PID
-	if t.db, err = postgres.Open(ctx, postgres.Config{URL: system.URL, MaxConns: 2, Logger: p.Log}); err != nil {
+	if t.db, err = postgres.OpenExisting(ctx, postgres.Config{URL: system.URL, MaxConns: 2, Logger: p.Log}); err != nil {
 		return nil, err
 	}
 	t.stops = append(t.stops, func() error { t.db.Close(); return nil })

@@ -135,7 +135,7 @@ func startChild(ctx context.Context, p *app.Program, data string, log io.Writer,
 }
 
 func postmasterOf(ctx context.Context, p *app.Program, url string) (int, error) {
-	db, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 2, Logger: p.Log})
+	db, err := postgres.OpenExisting(ctx, postgres.Config{URL: url, MaxConns: 2, Logger: p.Log})
 	if err != nil {
 		return 0, err
 	}

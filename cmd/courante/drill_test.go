@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/courante-dev/courante/app"
 )
@@ -18,9 +20,15 @@ func TestDrills(t *testing.T) {
 	}
 	var out, said bytes.Buffer
 	env := []string{"COURANTE_PAYMENT_DEADLINE=4s", "COURANTE_CARRIER_DEADLINE=4s"} // those who never answer take as long
-	c := command(t, dataDir(t), env, "drill", "--json", "--orders", "40")
+	c := command(t, dataDir(t), env, "drill", "--json", "--orders", "40", "--patience", "90s")
 	c.Stdout, c.Stderr = &out, &said
-	err := c.Run()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Sooner than the package's time is over, which would not say which drill hangs.
+	late := time.AfterFunc(12*time.Minute, func() { _ = c.Process.Signal(os.Interrupt) })
+	defer late.Stop()
+	err := c.Wait()
 	held := 0
 	for lines := json.NewDecoder(&out); lines.More(); held++ {
 		var r drilled

@@ -139,6 +139,17 @@ func TestVerify(t *testing.T) {
 			t.Errorf("got %+v, want nothing", findings(r))
 		}
 	})
+	t.Run("a relay that went back for a subscriber", func(t *testing.T) {
+		const lane = `'ordering/relay', 'ordering', 1`
+		sql := `insert into ordering.lane_epoch (subscriber, log, n, lanes, epoch, tick, position, hash, types)
+				select ` + lane + `, 1, epoch, tick, position, hash, types from payment.lane_epoch where log = 'ordering' and n = 1;
+			insert into ordering.progress (subscriber, log, lane_epoch, k, n, epoch, tick, position, hash)
+				select ` + lane + `, 0, row_number() over (order by n desc) - 1, epoch, tick, position, hash
+				from (select * from payment.progress where subscriber = 'payment' and log = 'ordering' and k = 0 and n < 3) p`
+		if r := audited(t, conn, "", sql); !r.OK {
+			t.Errorf("got %+v, want nothing", findings(r))
+		}
+	})
 	t.Run("sealed", func(t *testing.T) { verifySealed(t, p, conn) })
 	t.Run("mails", func(t *testing.T) { verifyMails(t, p) })
 	t.Run("stopped", func(t *testing.T) { verifyStopped(t, p) })

@@ -118,7 +118,8 @@ func (a *auditor) readProgress(ctx context.Context, l *eventLog) error {
 			c.wrong(row(), "it is the lane's first; those before it are missing")
 		case lane == last && n != before+1 && n%progressSpan != 0:
 			c.wrong(row(), "it follows %d: those between are missing", before)
-		case lane == last && p.compare(at) < 0 && !superseded: // a repair sets a lane back, and then supersedes it
+		case lane == last && p.compare(at) < 0 && !superseded && !relays(lane):
+			// A repair sets a lane back, and then supersedes it.
 			c.wrong(row(), "it is at %s, which is before %s of the one before it", p, at)
 		case !superseded:
 			if why := a.unfit(lane.Log, p); why != "" {
@@ -134,6 +135,10 @@ func (a *auditor) readProgress(ctx context.Context, l *eventLog) error {
 	})
 	return err
 }
+
+// relays reports whether the lane is a relay's. That one goes back to serve a
+// subscriber that begins before it.
+func relays(l courante.Lane) bool { return l.Subscriber == l.Log+"/relay" }
 
 // unfit says why a place is none of the log; "" if it is.
 func (a *auditor) unfit(log string, p place) string {
