@@ -168,7 +168,11 @@ func (c *sagaShowCommand) Run(ctx context.Context, p *Program) error {
 func printSaga(p *Program, s courante.SagaStatus, now time.Time) {
 	fmt.Fprintf(p.Stdout, "saga %s %s: %s", s.Saga, s.ID, s.State)
 	if n := len(s.Steps); n > 0 {
-		fmt.Fprintf(p.Stdout, ", begun %s, %s so far", s.Steps[0].At.Local().Format(time.DateTime), Short(s.Steps[n-1].At.Sub(s.Steps[0].At)))
+		until := "so far"
+		if s.State == courante.SagaCompleted || s.State == courante.SagaCompensated {
+			until = "in all"
+		}
+		fmt.Fprintf(p.Stdout, ", begun %s, %s %s", s.Steps[0].At.Local().Format(time.DateTime), Short(s.Steps[n-1].At.Sub(s.Steps[0].At)), until)
 	}
 	fmt.Fprintln(p.Stdout)
 	if s.Cause != "" {

@@ -2,6 +2,8 @@ package app
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -48,7 +50,17 @@ func (p *Program) own(text string) string {
 	if p.commands == nil || p.app.Name == framework {
 		return text
 	}
-	return p.commands.ReplaceAllString(text, p.app.Name+" $1")
+	return p.commands.ReplaceAllString(text, p.call()+" $1")
+}
+
+// call is how a person has called the program: "go run" leaves no program that
+// has its name.
+func (p *Program) call() string {
+	file, err := os.Executable()
+	if err == nil && strings.Contains(filepath.Dir(file), "go-build") && !strings.HasSuffix(file, ".test") {
+		return "go run ."
+	}
+	return p.app.Name
 }
 
 // learn makes the help this program's own: its name, and in the examples events

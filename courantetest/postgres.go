@@ -44,8 +44,8 @@ func Main(m *testing.M) {
 }
 
 // PostgresURL is the server for tests: that of COURANTE_TEST_POSTGRES_URL, or
-// one that the first test of the process starts from the PostgreSQL installed
-// on the machine.
+// one that the first test of the process starts: from the PostgreSQL installed on
+// the machine, or, where there is none, from one that it fetches.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
 	s := &server
@@ -63,7 +63,7 @@ func PostgresURL(t testing.TB) string {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		s.running, s.err = postgres.StartServer(ctx, postgres.ServerConfig{
-			Dir: s.dir, Offline: true, Logger: slog.New(slog.DiscardHandler), Settings: map[string]string{"max_connections": "300"},
+			Dir: s.dir, Logger: slog.New(slog.DiscardHandler), Settings: map[string]string{"max_connections": "300"},
 		})
 		if s.err == nil {
 			s.url = s.running.URL("postgres")

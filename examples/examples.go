@@ -6,5 +6,5 @@ import "embed"
 
 // Library is the folder library: two services, their tests, and a program.
 //
-//go:embed library/*.go library/README.md library/.gitignore
+//go:embed library/*.go library/*.sql library/README.md library/.gitignore
 var Library embed.FS

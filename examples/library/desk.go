@@ -95,6 +95,8 @@ func NewDesk(period time.Duration) *Desk {
 		return nil
 	})
 	desk.svc.Saga(courante.Saga{Name: "loan", Starts: Lent{}.EventType(), Completed: types(Returned{}, Lost{})})
+	desk.svc.Tables(tables)
+	desk.svc.Project(loanList())
 	return desk
 }
 

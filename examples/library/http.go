@@ -37,6 +37,7 @@ func (desk *Desk) Routes(api huma.API) {
 		OperationID: "get-loan", Method: http.MethodGet, Path: "/v1/loans/{loan}",
 		Summary: "What became of a loan", Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, desk.getLoan)
+	desk.listRoute(api)
 }
 
 type answer struct {

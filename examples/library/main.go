@@ -54,6 +54,7 @@ func program() app.App {
 		Welcome: func(w io.Writer, url, _ string) {
 			fmt.Fprintf(w, "  curl -s %s/v1/loans -H 'Content-Type: application/json' -d '{\"loan\": \"first\", \"book\": \"Emma\", \"reader\": \"Ann\"}'\n", url)
 			fmt.Fprintf(w, "  curl -s %s/v1/loans/first\n", url)
+			fmt.Fprintf(w, "  curl -s %s/v1/readers/Ann/loans\n", url)
 			fmt.Fprintf(w, "  curl -s -X POST %s/v1/loans/first/return\n\n", url)
 		},
 	}
