@@ -197,9 +197,9 @@ func (v *visitor) related(ctx context.Context, e *courante.Event) ([]courante.Ev
 				text = text[:at+end]
 			}
 		}
-		id, err := parseEventID(text)
-		if err != nil || id.version == 0 || v.stores[id.log] == nil {
-			break
+		id, parseErr := parseEventID(text)
+		if parseErr != nil || id.version == 0 || v.stores[id.log] == nil {
+			break // a command, a deadline, or a log that is not here
 		}
 		events, err := v.find(ctx, id)
 		if err != nil || len(events) == 0 {

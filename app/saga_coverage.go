@@ -23,7 +23,7 @@ func (c *sagaCheckCommand) simulate(ctx context.Context, p *Program) error {
 		return UsageError{errors.New("--runs must be at least 1")}
 	}
 	if p.app.Explore == nil {
-		return errors.New("this program has no simulation to count in: its App has no Explore")
+		return errors.New("this program has no simulation to count in: its App has no Explore.\nWhat one looks like is in docs/testing.md, and in simulation.go of a project that \"courante new\" makes")
 	}
 	screen, began := p.Screen(), time.Now()
 	covered, err := p.app.Explore(ctx, c.Seed, c.Runs, func(done uint64) {
