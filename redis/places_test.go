@@ -1,6 +1,8 @@
 package redis_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -142,7 +144,14 @@ func TestSecure(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if err := c.Check(t.Context()); err == nil || !strings.Contains(err.Error(), tt.fix) || strings.Contains(err.Error(), "s3cret") {
+			err = c.Check(t.Context())
+			for range 9 { // a machine that is too busy to shake hands in a second says nothing about the certificate
+				if !errors.Is(err, context.DeadlineExceeded) {
+					break
+				}
+				err = c.Check(t.Context())
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.fix) || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("got %v, want an error with %q and without the password", err, tt.fix)
 			}
 		})
