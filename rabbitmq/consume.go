@@ -118,20 +118,24 @@ func (s *subscription) receive(ctx context.Context, deliveries <-chan amqp.Deliv
 	}
 }
 
-// watchEvery is how often a subscription that nothing comes of looks whether
-// RabbitMQ has it.
-const watchEvery = 2 * time.Second
+// A subscription looks whether RabbitMQ has it after watchFirst, and then ever
+// less often, because what goes wrong goes wrong when it begins.
+const watchFirst, watchMost = 2 * time.Second, 30 * time.Second
 
 // watch closes unknown when RabbitMQ does not have the queue, or nobody who
 // consumes it. Who declares and consumes a queue at the moment in which it is
 // deleted is told that all went well, and not that the queue has gone then.
 func (s *subscription) watch(ctx context.Context, unknown chan<- struct{}) {
-	every := time.NewTicker(watchEvery)
-	defer every.Stop()
-	var before uint64
-	for without := 0; without < 2; {
+	s.mu.Lock()
+	before := s.last
+	s.mu.Unlock()
+	wait := watchFirst
+	for without := 0; without < 2; wait = min(2*wait, watchMost) {
+		if without > 0 {
+			wait = watchFirst
+		}
 		select {
-		case <-every.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
