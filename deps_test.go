@@ -88,7 +88,7 @@ cmd/courante/internal/replay -> shop, zstd
 examples ->
 	# It holds the examples' text for those who copy them.
 
-examples/library -> courante, app, courantetest, huma
+examples/library -> courante, app, courantetest, huma, pgx
 	# What a builder writes: the public API, and nothing that he could not import.
 
 cmd/courante -> *
