@@ -191,15 +191,9 @@ func (v *visitor) related(ctx context.Context, e *courante.Event) ([]courante.Ev
 		return nil, err
 	}
 	for cause, i := e, 0; i < mostCauses; i++ {
-		text := cause.Causation
-		if at := strings.IndexByte(text, '@'); at >= 0 { // an effect's request is called by the event that asked
-			if end := strings.IndexByte(text[at:], '/'); end > 0 {
-				text = text[:at+end]
-			}
-		}
-		id, parseErr := parseEventID(text)
-		if parseErr != nil || id.version == 0 || v.stores[id.log] == nil {
-			break // a command, a deadline, or a log that is not here
+		id, ok := v.behind(cause)
+		if !ok {
+			break
 		}
 		events, err := v.find(ctx, id)
 		if err != nil || len(events) == 0 {
@@ -214,6 +208,19 @@ func (v *visitor) related(ctx context.Context, e *courante.Event) ([]courante.Ev
 		}
 	}
 	return related, nil
+}
+
+// behind names the event that an event comes from, if it is one, and in a log
+// that is here; a command and a deadline are none.
+func (v *visitor) behind(e *courante.Event) (eventID, bool) {
+	text := e.Causation
+	if at := strings.IndexByte(text, '@'); at >= 0 { // an effect's request is called by the event that asked
+		if end := strings.IndexByte(text[at:], '/'); end > 0 {
+			text = text[:at+end]
+		}
+	}
+	id, err := parseEventID(text)
+	return id, err == nil && id.version > 0 && v.stores[id.log] != nil
 }
 
 // mostCauses is how far back causes are followed.
